@@ -1,0 +1,214 @@
+"""The command line: verb -> function. torch is imported only inside the verbs that need it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from tatar_llm import __version__
+from tatar_llm.config import (
+    CorpusConfig,
+    GPTConfig,
+    TokenizerConfig,
+    TrainConfig,
+    field_help,
+    field_types,
+    recipe_names,
+)
+from tatar_llm.console import say, use_utf8
+from tatar_llm.errors import TatarLLMError, UsageError, explain_os_error, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, exit code 2, and name the nearest option there is."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+    def options(self) -> list[str]:
+        """All long options of this parser."""
+        return [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+
+
+def build_parser(prog: str = "tatar-llm") -> Parser:
+    """The parser of every verb and flag."""
+    parser = Parser(
+        prog=prog,
+        description="From Tatar text to a small language model, on the machine you have.",
+        epilog="Start with `tatar-llm run --minutes 5`. Each verb explains its flags: tatar-llm VERB --help.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tatar-llm {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+
+    def verb(name: str, text: str, json: bool = True) -> Parser:
+        made = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
+        made.add_argument("--workspace", default=".", metavar="DIR", help="folder for everything that is written")
+        if json:
+            made.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+        return made
+
+    run = verb("run", "all stages: corpus, tokenizer, training, evaluation, export, samples")
+    run.add_argument("--minutes", type=_minutes, default=5.0, help="time for everything after the download (default 5)")
+    for kind in (CorpusConfig, TokenizerConfig, GPTConfig, TrainConfig):
+        _add_fields(run, kind)
+    _add_recipe(run)
+
+    prepare = verb("prepare", "get text, clean it, remove repeats, split it into training and validation")
+    _add_fields(prepare, CorpusConfig)
+    _add_force(prepare)
+
+    tokenizer = verb("tokenizer", "learn the tokenizer and write the token files")
+    _add_fields(tokenizer, TokenizerConfig)
+    _add_force(tokenizer)
+
+    train = verb("train", "train a network")
+    train.add_argument("--minutes", type=_minutes, default=0.0, help="choose size and steps for this time")
+    train.add_argument("--resume", action="store_true", help="go on with the newest unfinished run")
+    _add_recipe(train)
+    _add_fields(train, GPTConfig)
+    _add_fields(train, TrainConfig)
+
+    verb("runs", "list the runs with size, time and bits per byte")
+
+    evaluate = verb("evaluate", "measure a model and write a report")
+    _add_model(evaluate)
+    evaluate.add_argument("--file", default="", help="measure on this text instead of the held-out part")
+    evaluate.add_argument("--samples", type=_count, default=20, help="continuations to generate (default 20)")
+
+    generate = verb("generate", "continue a text")
+    generate.add_argument("prompt", nargs="?", default="", help="text to continue")
+    _add_model(generate)
+    generate.add_argument("--max_new_tokens", type=int, default=60)
+    generate.add_argument("--temperature", type=float, default=0.8, help="0 always takes the likeliest token")
+    generate.add_argument("--top_k", type=int, default=40, help="0 keeps all tokens")
+    generate.add_argument("--top_p", type=float, default=1.0)
+    generate.add_argument("--seed", type=int, default=None, help="the same seed gives the same text")
+    generate.add_argument("--samples", type=_count, default=1)
+
+    export = verb("export", "write the model for other programs")
+    export.add_argument("format", choices=("hf",), help="hf: a Hugging Face folder (transformers, vLLM)")
+    _add_model(export)
+    export.add_argument("--out", default="", metavar="DIR", help="folder to write, instead of exports/FORMAT")
+    _add_force(export)
+
+    verb("doctor", "what this machine can do, and what would be chosen")
+    return parser
+
+
+def _add_model(parser: Parser) -> None:
+    parser.add_argument("--model", default="", metavar="NNN|NAME|PATH", help="instead of the workspace's best model")
+
+
+def _add_recipe(parser: Parser) -> None:
+    parser.add_argument("--recipe", default=None, metavar="NAME|FILE", help=f"{', '.join(recipe_names())}, or a .toml")
+
+
+def _add_force(parser: Parser) -> None:
+    parser.add_argument("--force", action="store_true", help="do it again even where nothing has changed")
+
+
+def _add_fields(parser: Parser, kind: type) -> None:
+    """A flag for every field of a settings class; None where the user gave nothing."""
+    known = parser.options()
+    for name, wanted in field_types(kind).items():
+        if f"--{name}" in known:
+            continue
+        help_text = field_help(kind)[name].replace("%", "%%").splitlines()[0]
+        if wanted is bool:
+            parser.add_argument(f"--{name}", nargs="?", const=True, type=_yes_or_no, default=None, help=help_text)
+        elif wanted in (int, float, str):
+            parser.add_argument(f"--{name}", type=wanted, default=None, help=help_text)
+        else:
+            parser.add_argument(f"--{name}", action="append", default=None, help=help_text)
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() in ("true", "yes", "1", "on"):
+        return True
+    if text.lower() in ("false", "no", "0", "off"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} minutes are no time to train in")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 10000")
+    return value
+
+
+def parse(argv: Sequence[str], prog: str = "tatar-llm") -> argparse.Namespace:
+    """Parse arguments; ``--n-layer`` and ``--n_layer`` are the same."""
+    parser = build_parser(prog)
+    normal = []
+    for place, argument in enumerate(argv):
+        if argument == "--":
+            normal.extend(argv[place:])
+            break
+        name, equals, value = argument.partition("=")
+        normal.append(name.replace("-", "_").replace("__", "--", 1) + equals + value if name.startswith("--") else argument)
+    args, unknown = parser.parse_known_args(normal)
+    if unknown:
+        verbs = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        options = verbs.choices[args.verb].options()
+        first = unknown[0].partition("=")[0]
+        kind = "option" if first.startswith("-") else "argument"
+        raise UsageError(f"unknown {kind} {first}{nearest(first, options)}; see `{prog} {args.verb} --help`")
+    return args
+
+
+def given(args: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """The fields of a settings class that the user set on the command line."""
+    values = {name: getattr(args, name, None) for name in field_types(kind)}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if v is not None}
+
+
+def main(argv: Sequence[str] | None = None, *, default_recipe: str = "base", prog: str = "tatar-llm") -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    use_utf8()
+    with contextlib.suppress(ValueError, AttributeError):  # not the main thread
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv, prog)
+        args.default_recipe = default_recipe
+        from tatar_llm import commands
+
+        return getattr(commands, args.verb)(args) or 0
+    except TatarLLMError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("\nstopped. What was finished is kept; the same command goes on from there.")
+        return 130
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        say(f"error: {explain_os_error(error)}")
+        return 1
+    except MemoryError:
+        say("error: not enough memory: take a smaller --batch_size or a smaller --recipe")
+        return 1
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        say("error: not enough memory: take a smaller --batch_size (with more --gradient_accumulation_steps)")
+        return 1
+
+
+def _terminate(_number: int, _frame: Any) -> NoReturn:
+    raise SystemExit(143)

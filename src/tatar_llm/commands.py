@@ -1,0 +1,340 @@
+"""What each verb does: settings in, artefacts and a few lines out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from tatar_llm.cli import given
+from tatar_llm.config import (
+    CorpusConfig,
+    GPTConfig,
+    Recipe,
+    TokenizerConfig,
+    TrainConfig,
+    from_values,
+    load_recipe,
+    recipe_names,
+)
+from tatar_llm.console import human_time, say
+from tatar_llm.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tatar_llm.model import GPT
+    from tatar_llm.training import ModelPlace
+    from tatar_llm.training.validation import Score
+
+
+def run(args: argparse.Namespace) -> int:
+    """All stages within the minutes given."""
+    from tatar_llm.pipeline import run_pipeline
+
+    workspace = writable_workspace(args)
+    result = run_pipeline(
+        workspace,
+        minutes=args.minutes,
+        corpus=corpus_config(args, workspace),
+        fallback=not args.source,
+        recipe=chosen_recipe(args),
+        free_size=size_is_free(args),
+        on_validation=SampleWhileTraining(workspace),
+    )
+    emit(args, result)
+    return 0
+
+
+def prepare(args: argparse.Namespace) -> int:
+    """Text in, train.txt and val.txt out."""
+    from tatar_llm.corpus import prepare as prepare_corpus
+
+    workspace = writable_workspace(args)
+    manifest = prepare_corpus(
+        corpus_config(args, workspace), workspace, force=args.force, fallback=not args.source
+    )
+    say(
+        f"corpus: {manifest['train']['lines']:,} lines for training, {manifest['val']['lines']:,} for validation; "
+        f"report in {workspace.processed / 'report.md'}"
+    )
+    emit(args, manifest)
+    return 0
+
+
+def tokenizer(args: argparse.Namespace) -> int:
+    """Learn a tokenizer, then encode the corpus with it."""
+    from tatar_llm.tokenizer import encode_corpus, train_tokenizer
+
+    workspace = writable_workspace(args)
+    config = from_values(TokenizerConfig, given(args, TokenizerConfig), "command line")
+    facts = train_tokenizer(config, workspace, force=args.force)
+    tokens = None
+    elsewhere = config.output_dir and not _same_folder(config.output_dir, workspace)
+    if workspace.corpus_manifest.is_file() and not elsewhere:
+        tokens = encode_corpus(workspace, force=args.force)
+    emit(args, {"tokenizer": facts, "tokens": tokens})
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train a new run, or go on with the last."""
+    from tatar_llm.training.start import resume
+    from tatar_llm.training.start import train as start_training
+    from tatar_llm.training.trainer import Interrupted
+
+    workspace = writable_workspace(args)
+    sampler = SampleWhileTraining(workspace)
+    try:
+        if args.resume:
+            finished = resume(workspace, on_validation=sampler)
+        else:
+            encode_if_stale(workspace)
+            finished = start_training(
+                chosen_recipe(args), workspace, minutes=args.minutes, free_size=size_is_free(args),
+                on_validation=sampler,
+            )  # fmt: skip
+    except Interrupted as stop:
+        say(f"stopped, the checkpoint is written. Go on with: {resume_command(workspace)}")
+        return stop.exit_code
+    say(f"model: {finished.best_model}\ncurve: {finished.curve}")
+    emit(args, {"run": finished.label, "settings": finished.settings(), **finished.status()})
+    return 0
+
+
+def runs(args: argparse.Namespace) -> int:
+    """A table of all runs."""
+    from tatar_llm.training import find_model, list_runs
+
+    workspace = Workspace(args.workspace)
+    rows = []
+    for item in list_runs(workspace):
+        settings, status = item.settings(), item.status()
+        rows.append(
+            {
+                "run": item.label,
+                "state": status.get("state"),
+                "parameters": settings.get("parameters"),
+                "corpus": settings.get("corpus"),
+                "steps": status.get("step"),
+                "seconds": status.get("seconds", 0),
+                "bits_per_byte": status.get("best_bits_per_byte"),
+                "bigram": settings.get("baselines", {}).get("bigram"),
+            }
+        )
+    if args.json:
+        emit(args, {"runs": rows})
+        return 0
+    if not rows:
+        say("no runs yet: start one with `tatar-llm train`")
+        return 0
+    print(f"{'run':24} {'state':9} {'size':>8} {'time':>10} {'steps':>8} {'bits/byte':>9}  {'bigram':>6}  corpus")
+    for row in rows:
+        bits = f"{row['bits_per_byte']:.3f}" if row["bits_per_byte"] else "-"
+        bigram = f"{row['bigram']:.3f}" if row["bigram"] else "-"
+        print(
+            f"{row['run']:24} {row['state']:9} {row['parameters'] / 1e6:6.1f} M {human_time(row['seconds']):>10} "
+            f"{row['steps']:8,} {bits:>9}  {bigram:>6}  {row['corpus']}"
+        )
+    if any(row["bits_per_byte"] for row in rows):
+        say(f"without --model, {find_model(workspace).name} speaks")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Measure a model, write the report, show its head."""
+    from tatar_llm.evaluation import evaluate as measure
+    from tatar_llm.evaluation.report import markdown
+    from tatar_llm.training import find_model
+
+    workspace = writable_workspace(args)
+    report = measure(workspace, find_model(workspace, args.model), file=args.file, samples=args.samples)
+    if not args.json:
+        print(markdown(report))
+    say(f"report: {workspace.reports / 'report.md'}")
+    emit(args, report)
+    return 0
+
+
+def generate(args: argparse.Namespace) -> int:
+    """Continue a prompt, streaming."""
+    from tatar_llm.errors import TatarLLMError
+    from tatar_llm.generation import Settings, stream
+    from tatar_llm.model import load_model
+    from tatar_llm.tokenizer import load_tokenizer
+    from tatar_llm.training import find_model
+
+    workspace = Workspace(args.workspace)
+    settings = Settings(args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed)
+    place = find_model(workspace, args.model)
+    introduce(place)
+    model, _ = load_model(place.model)
+    vocabulary, config = load_tokenizer(place.tokenizer)
+    texts = []
+    for number in range(args.samples):
+        if settings.seed is not None and number:
+            settings = Settings(args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed + number)
+        pieces = []
+        if not args.json:
+            print(args.prompt, end="", flush=True)
+        for piece in stream(model, vocabulary, config, args.prompt, settings):
+            pieces.append(piece)
+            if not args.json:
+                print(piece, end="", flush=True)
+        if not args.json:
+            print(flush=True)
+        texts.append(args.prompt + "".join(pieces))
+    if not texts:
+        raise TatarLLMError("--samples 0 asks for nothing: take 1 or more")
+    emit(args, {"model": place.name, "prompt": args.prompt, "texts": texts})
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write the model for other programs."""
+    from tatar_llm.export import export_hf
+    from tatar_llm.training import find_model
+
+    workspace = writable_workspace(args)
+    place = find_model(workspace, args.model)
+    folder = export_hf(workspace, place, args.out, force=args.force)
+    say(f"exported {place.name} -> {folder} (reloaded with transformers: equal logits, equal ids)")
+    emit(args, {"model": place.name, "folder": str(folder)})
+    return 0
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """What this machine can do."""
+    import torch
+
+    from tatar_llm import __version__
+    from tatar_llm.device import choose_execution
+    from tatar_llm.training.planner import compile_pays, measure_flops
+
+    execution = choose_execution()
+    started = time.perf_counter()
+    flops = measure_flops(execution, 8192, 256)
+    sizes = []
+    for name in recipe_names():
+        config = load_recipe(name).model
+        rate = flops / config.flops_per_token()
+        sizes.append({"recipe": name, "parameters": config.parameters(), "tokens_per_second": round(rate),
+                      "hours_for_10M_tokens": round(1e7 / rate / 3600, 2)})  # fmt: skip
+    facts = {
+        "tatar_llm": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": execution.device,
+        "precision": execution.precision,
+        "compile": execution.compile,
+        "threads": execution.threads,
+        "reasons": list(execution.reasons),
+        "gflops": round(flops / 1e9, 1),
+        "recipes": sizes,
+    }
+    if not args.json:
+        print(f"tatar-llm {__version__}, Python {facts['python']}, torch {facts['torch']}, {facts['platform']}")
+        for reason in execution.reasons:
+            print(reason)
+        print(f"compiling an hour-long run: {compile_pays(execution, 3600)[1]}")
+        print(f"measured {facts['gflops']} GFLOP/s in training steps ({time.perf_counter() - started:.0f} s)\n")
+        print(f"{'recipe':8} {'size':>9} {'tokens/s':>10} {'10 M tokens':>13}")
+        for row in sizes:
+            hours = human_time(row["hours_for_10M_tokens"] * 3600)
+            print(f"{row['recipe']:8} {row['parameters'] / 1e6:7.1f} M {row['tokens_per_second']:10,} {hours:>13}")
+        print("\ntatar-llm train --minutes M chooses the size that fits M minutes here.")
+    emit(args, facts)
+    return 0
+
+
+# -- what several verbs share ------------------------------------------------------------------------------------
+
+
+class SampleWhileTraining:
+    """A line of generated text beside a validation, at most one every 30 seconds."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.last = 0.0
+
+    def __call__(self, model: GPT, step: int, score: Score) -> None:
+        from tatar_llm.generation import Settings, stream
+        from tatar_llm.languages import load_language
+        from tatar_llm.tokenizer import load_tokenizer
+
+        if time.monotonic() - self.last < 30:
+            return
+        manifest = self.workspace.manifest(self.workspace.corpus_manifest) or {}
+        prompt = load_language(manifest.get("language", "tat")).prompts[0]
+        vocabulary, config = load_tokenizer(self.workspace.tokenizer)
+        text = "".join(stream(model, vocabulary, config, prompt, Settings(max_new_tokens=24, seed=0)))
+        say(f"step {step:,}, held-out {score.bits_per_byte:.3f} bits/byte: {prompt}{' '.join(text.split())}")
+        self.last = time.monotonic()
+
+
+def writable_workspace(args: argparse.Namespace) -> Workspace:
+    workspace = Workspace(args.workspace)
+    workspace.ensure_writable()
+    return workspace
+
+
+def corpus_config(args: argparse.Namespace, workspace: Workspace) -> CorpusConfig:
+    return from_values(CorpusConfig, given(args, CorpusConfig), "command line")
+
+
+def chosen_recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe, with what the user set on the command line."""
+    overrides = {}
+    for kind in (TokenizerConfig, GPTConfig, TrainConfig):
+        overrides |= given(args, kind)
+    return load_recipe(args.recipe or args.default_recipe, overrides)
+
+
+def size_is_free(args: argparse.Namespace) -> bool:
+    """Whether the planner may choose the network: the user named neither a recipe nor a part of the network."""
+    fixed = given(args, GPTConfig).keys() - {"vocab_size", "block_size"}
+    fixed |= given(args, TrainConfig).keys() & {
+        "batch_size", "gradient_accumulation_steps", "max_iters", "learning_rate", "schedule",
+    }  # fmt: skip
+    return args.recipe is None and not fixed
+
+
+def encode_if_stale(workspace: Workspace) -> None:
+    """Token files follow the tokenizer and the text: written anew where one of them has changed."""
+    from tatar_llm.tokenizer import encode_corpus
+
+    workspace.need(workspace.train_text, "tatar-llm prepare")
+    workspace.need(workspace.tokenizer / "tokenizer.json", "tatar-llm tokenizer")
+    encode_corpus(workspace)
+
+
+def introduce(place: ModelPlace) -> None:
+    """Say which model speaks, and on what it was trained."""
+    from tatar_llm.model import load_model_file
+
+    facts = load_model_file(place.model)
+    bits = facts.get("val", {}).get("bits_per_byte")
+    measured = f", {bits:.3f} bits per byte" if bits else ""
+    say(f"model {place.name}, trained on {facts.get('corpus') or 'unknown text'}{measured}")
+    if facts.get("fallback"):
+        say(f"note: {facts['fallback']}")
+
+
+def resume_command(workspace: Workspace) -> str:
+    place = "" if str(workspace.root) == "." else f' --workspace "{workspace.root}"'
+    return f"tatar-llm train --resume{place}"
+
+
+def _same_folder(folder: str, workspace: Workspace) -> bool:
+    from pathlib import Path
+
+    return Path(folder).resolve() == workspace.tokenizer.resolve()
+
+
+def emit(args: argparse.Namespace, result: dict[str, Any]) -> None:
+    """With --json, the result as the one thing on standard output."""
+    if getattr(args, "json", False):
+        json.dump(result, sys.stdout, ensure_ascii=False, indent=1)
+        sys.stdout.write("\n")

@@ -1,0 +1,92 @@
+"""Talk and progress, always on standard error, so that standard output holds results alone."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+
+def use_utf8() -> None:
+    """Tatar letters must reach any terminal or pipe, whatever code page Windows has set."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def say(text: str = "") -> None:
+    """Print a line to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def human_bytes(count: float) -> str:
+    """1536 -> '1.5 KiB'."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def human_time(seconds: float) -> str:
+    """3725 -> '1 h 2 min'."""
+    seconds = max(0, round(seconds))
+    if seconds < 90:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextlib.contextmanager
+def progress(description: str, total: float | None, unit: str = "") -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, a line every ten seconds elsewhere.
+
+    Yields a function ``advance(done, note="")`` that sets how much is done so far. `unit` is ``"bytes"`` to show
+    sizes and rates, or the name of what is counted.
+    """
+    if sys.stderr.isatty():
+        yield from _bar(description, total, unit)
+    else:
+        yield from _lines(description, total, unit)
+
+
+def _bar(description: str, total: float | None, unit: str) -> Iterator[Callable[..., None]]:
+    from rich import progress as rich_progress
+    from rich.console import Console
+
+    columns: list = [rich_progress.TextColumn("{task.description}"), rich_progress.BarColumn()]
+    if unit == "bytes":
+        columns += [rich_progress.DownloadColumn(), rich_progress.TransferSpeedColumn()]
+    else:
+        columns += [rich_progress.MofNCompleteColumn()]
+    columns += [rich_progress.TimeRemainingColumn(), rich_progress.TextColumn("{task.fields[note]}")]
+    with rich_progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total, note="")
+
+        def advance(done: float, note: str = "", total: float | None = None) -> None:
+            bar.update(task, completed=done, note=note, **({} if total is None else {"total": total}))
+
+        yield advance
+
+
+def _lines(description: str, total: float | None, unit: str) -> Iterator[Callable[..., None]]:
+    started = last = time.monotonic()
+    goal = total
+
+    def amount(value: float) -> str:
+        return human_bytes(value) if unit == "bytes" else f"{value:,.0f}"
+
+    def advance(done: float, note: str = "", total: float | None = None) -> None:
+        nonlocal last, goal
+        goal = goal if total is None else total
+        now = time.monotonic()
+        if now - last < 10:
+            return
+        last = now
+        share = f" of {amount(goal)}" if goal else ""
+        left = f", {human_time((now - started) / done * (goal - done))} left" if goal and done else ""
+        kind = "" if unit in ("", "bytes") else f" {unit}"
+        say(f"{description}: {amount(done)}{share}{kind}{left}{'  ' + note if note else ''}")
+
+    yield advance

@@ -1,0 +1,88 @@
+"""Counts over the cleaned text: documents, lines, words, characters, letters, line lengths."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+BATCH_CHARS = 1 << 20
+LENGTHS = (20, 40, 80, 160, 320, 640, 1280)
+"""Upper bounds, in characters, of the buckets of the line length distribution; the last bucket is open."""
+
+
+class Statistics:
+    """Gathers counts of one part of the corpus. Lines are counted in batches, with numpy."""
+
+    def __init__(self) -> None:
+        self.documents = self.lines = self.words = self.characters = 0
+        self.counts: Counter[int] = Counter()
+        self.lengths = [0] * (len(LENGTHS) + 1)
+        self._batch: list[str] = []
+        self._batch_chars = 0
+
+    def add(self, document: list[str]) -> None:
+        """Count one document's lines."""
+        self.documents += 1
+        self._batch += document
+        self._batch_chars += sum(map(len, document))
+        if self._batch_chars > BATCH_CHARS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what is still waiting."""
+        if not self._batch:
+            return
+        import numpy as np
+
+        text = "\n".join(self._batch)
+        codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        found, times = np.unique(codes, return_counts=True) if codes.max() > 0xFFFF else _bmp_counts(codes)
+        self.counts.update(dict(zip(found.tolist(), times.tolist(), strict=True)))
+        lengths = np.fromiter(map(len, self._batch), dtype=np.int64, count=len(self._batch))
+        buckets = np.bincount(np.searchsorted(LENGTHS, lengths, side="right"), minlength=len(LENGTHS) + 1)
+        self.lengths = [old + int(new) for old, new in zip(self.lengths, buckets, strict=True)]
+        self.lines += len(self._batch)
+        self.words += len(text.split())
+        self.characters += int(lengths.sum())
+        self._batch = []
+        self._batch_chars = 0
+
+    def merge(self, other: Statistics) -> None:
+        """Add another part's counts to this one's."""
+        self.flush()
+        other.flush()
+        self.documents += other.documents
+        self.lines += other.lines
+        self.words += other.words
+        self.characters += other.characters
+        self.counts.update(other.counts)
+        self.lengths = [mine + theirs for mine, theirs in zip(self.lengths, other.lengths, strict=True)]
+
+    def totals(self) -> dict[str, int]:
+        """The counts that the manifest shows."""
+        self.flush()
+        return {"documents": self.documents, "lines": self.lines, "words": self.words, "characters": self.characters}
+
+    def letters(self, top: int) -> list[tuple[str, int]]:
+        """The most frequent letters, small and capital together."""
+        self.flush()
+        found: Counter[str] = Counter()
+        for code, times in self.counts.items():
+            if chr(code).isalpha():
+                found[chr(code).lower()] += times
+        return found.most_common(top)
+
+    def length_rows(self) -> list[dict[str, Any]]:
+        """The distribution of line lengths: [{"from", "to" (None: open), "lines"}]."""
+        self.flush()
+        starts = (1, *LENGTHS)
+        ends = (*(bound - 1 for bound in LENGTHS), None)
+        return [{"from": a, "to": b, "lines": n} for a, b, n in zip(starts, ends, self.lengths, strict=True)]
+
+
+def _bmp_counts(codes: Any) -> tuple[Any, Any]:
+    import numpy as np
+
+    times = np.bincount(codes)
+    found = np.nonzero(times)[0]
+    return found, times[found]

@@ -1,0 +1,63 @@
+"""Model files: a plain dictionary of tensors and plain values that loads with ``torch.load(weights_only=True)``."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tatar_llm.config import GPTConfig, as_dict, field_names
+from tatar_llm.device import find_device
+from tatar_llm.errors import TatarLLMError
+from tatar_llm.model.network import GPT
+from tatar_llm.workspace import whole_file
+
+
+def save_model(path: str | Path, model: GPT, **facts: Any) -> None:
+    """Write weights (fp32), config and plain `facts` (step, val, tokenizer_sha256, language, corpus), whole or not."""
+    weights = {name: value.detach().to("cpu") for name, value in model.state_dict().items()}
+    if model.config.tie_weights:
+        del weights["head.weight"]
+    with whole_file(path) as temporary:
+        torch.save({"model": weights, "config": as_dict(model.config), **facts}, temporary)
+
+
+def load_model_file(path: str | Path) -> dict[str, Any]:
+    """Read and check a model file; raises TatarLLMError naming what is wrong with it."""
+    path = Path(path)
+    if not path.is_file():
+        raise TatarLLMError(f"no model at {path}: train one with `tatar-llm train`, or see `tatar-llm runs`")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise TatarLLMError(f"{path} is not a readable model file (cut off, or not made by this program)") from error
+    if not isinstance(content, dict) or not {"model", "config"} <= content.keys():
+        raise TatarLLMError(f"{path} holds no model of tatar-llm (keys model and config are missing)")
+    return content
+
+
+def load_model(model_path: str | Path, device: str = "auto") -> tuple[GPT, GPTConfig]:
+    """Load a trained network, in evaluation mode, on `device` (auto, cpu, cuda, mps).
+
+    Returns:
+        The model and its config.
+
+    Raises:
+        TatarLLMError: no such file, a damaged one, or weights that do not fit the config.
+    """
+    content = load_model_file(model_path)
+    try:
+        values = {key: value for key, value in content["config"].items() if key in field_names(GPTConfig)}
+        config = dataclasses.replace(GPTConfig(**values), dropout=0.0)
+        model = GPT(config)
+        weights = dict(content["model"])
+        if config.tie_weights:
+            weights["head.weight"] = weights["embedding.weight"]
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, KeyError, AttributeError) as error:
+        raise TatarLLMError(f"{model_path}: the weights do not fit the config ({str(error).splitlines()[0]})") from error
+    return model.to(find_device(device)).eval(), config

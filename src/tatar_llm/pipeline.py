@@ -1,0 +1,126 @@
+"""`tatar-llm run`: every stage, one after the other, within the minutes given."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tatar_llm.config import CorpusConfig, Recipe
+from tatar_llm.console import human_time, say
+from tatar_llm.errors import TatarLLMError
+from tatar_llm.workspace import Workspace
+
+EVALUATION_SHARE = 0.07  # of the minutes, for scoring all held-out text
+FIXED_SECONDS = 15.0  # samples, export and its check by reloading
+BYTES_A_MINUTE = {"cpu": 4_000_000, "mps": 20_000_000, "cuda": 200_000_000}  # text that training can use
+LEAST_BYTES = 20_000_000  # a tokenizer wants this much whatever the minutes
+
+
+def run_pipeline(
+    workspace: Workspace,
+    *,
+    minutes: float,
+    corpus: CorpusConfig,
+    fallback: bool,
+    recipe: Recipe,
+    free_size: bool,
+    on_validation: Callable | None = None,
+) -> dict[str, Any]:
+    """Corpus, tokenizer, training, evaluation, export; returns where everything lies and what was measured.
+
+    `minutes` counts everything after the download. Time that one stage saves goes to training.
+    """
+    from tatar_llm.corpus import prepare
+    from tatar_llm.device import find_device
+    from tatar_llm.evaluation import evaluate
+    from tatar_llm.tokenizer import encode_corpus, train_tokenizer
+    from tatar_llm.training import ModelPlace
+    from tatar_llm.training.start import train
+    from tatar_llm.training.trainer import Interrupted
+
+    if not corpus.limit_bytes:
+        usable = max(LEAST_BYTES, int(minutes * BYTES_A_MINUTE[find_device(recipe.train.device).type]))
+        corpus = dataclasses.replace(corpus, limit_bytes=usable)
+    say("1/5 corpus")
+    manifest = prepare(corpus, workspace, fallback=fallback)
+    started = time.monotonic() - min(manifest.get("seconds_without_download", 0.0), minutes * 60)
+    say("2/5 tokenizer")
+    train_tokenizer(recipe.tokenizer, workspace)
+    tokens = encode_corpus(workspace)
+    used = time.monotonic() - started
+    budget = minutes * 60
+    training = budget - used - EVALUATION_SHARE * budget - FIXED_SECONDS
+    if training < 0.2 * budget:
+        training = 0.2 * budget
+        say(f"preparation took {human_time(used)} of {human_time(budget)}; training gets {human_time(training)} all the same")
+    say(
+        f"3/5 training: of {human_time(budget)}, preparation took {human_time(used)}, training gets "
+        f"{human_time(training)}, evaluation and export the rest"
+    )
+    try:
+        run = train(recipe, workspace, minutes=training / 60, free_size=free_size, on_validation=on_validation)
+    except Interrupted as stop:
+        error = TatarLLMError(
+            "stopped in training, the checkpoint is written. Go on with: bash restart_training.sh "
+            "(or tatar-llm train --resume)"
+        )
+        error.exit_code = stop.exit_code
+        raise error from stop
+    say("4/5 evaluation")
+    rate = run.status().get("scoring_tokens_per_second", 1000.0)
+    place = ModelPlace(run.label, run.best_model, run.tokenizer)
+    report = evaluate(workspace, place, most_tokens=int(rate * EVALUATION_SHARE * budget))
+    say("5/5 export")
+    exported = _export(workspace, place)
+    seconds = time.monotonic() - started
+    result = {
+        "run": run.label,
+        "corpus": manifest["corpus"],
+        "fallback": manifest.get("fallback"),
+        "training_tokens": tokens["train"]["tokens"],
+        "bits_per_byte": report["bits_per_byte"],
+        "baselines": report["baselines"],
+        "minutes": round(seconds / 60, 2),
+        "model": str(run.best_model),
+        "curve": str(run.curve),
+        "tokenizer": str(run.tokenizer),
+        "corpus_report": str(workspace.processed / "report.md"),
+        "report": str(workspace.reports / "report.md"),
+        "export": exported,
+        "samples": [sample["prompt"] + sample["continuation"] for sample in report["samples"][:5]],
+    }
+    _tell(result, report)
+    return result
+
+
+def _export(workspace: Workspace, place: Any) -> str | None:
+    """The Hugging Face folder, where transformers is installed; the run is whole without it."""
+    from tatar_llm.export import export_hf
+
+    try:
+        return str(export_hf(workspace, place, force=True))
+    except TatarLLMError as error:
+        say(f"not exported: {error}")
+        return None
+
+
+def _tell(result: dict[str, Any], report: dict[str, Any]) -> None:
+    bigram = result["baselines"].get("bigram")
+    say("")
+    say(f"done in {result['minutes']:.1f} minutes: run {result['run']}, trained on {result['corpus']}")
+    if result["fallback"]:
+        say(f"note: {result['fallback']}")
+    say(f"  held-out text   {result['bits_per_byte']:.3f} bits per byte (bigram {bigram:.3f})")
+    if "known_words" in report:
+        say(f"  samples         {report['known_words']:.1%} of the words are words of the training text, "
+            f"{report['copied']:.1%} copied from it in runs of 8")  # fmt: skip
+    for title, key in (("model", "model"), ("curve", "curve"), ("tokenizer", "tokenizer"), ("corpus report", "corpus_report"),
+                       ("evaluation", "report"), ("Hugging Face", "export")):  # fmt: skip
+        if result[key]:
+            say(f"  {title:15} {result[key]}")
+    say("\nThe first five samples (all twenty are in the evaluation report):")
+    for text in result["samples"]:
+        say(f"  {' '.join(text.split())}")
+    say('\nYour turn: tatar-llm generate "Казан – "')

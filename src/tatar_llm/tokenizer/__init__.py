@@ -1,0 +1,17 @@
+"""From text to token ids: training a byte-level BPE tokenizer, loading it, and writing token files."""
+
+from tatar_llm.tokenizer.encode import TokenFile, encode_corpus, read_tokens
+from tatar_llm.tokenizer.load import decode_stream, encode_text, load_tokenizer
+from tatar_llm.tokenizer.train import SPECIAL_TOKENS, build_tokenizer, train_tokenizer
+
+__all__ = [
+    "SPECIAL_TOKENS",
+    "TokenFile",
+    "build_tokenizer",
+    "decode_stream",
+    "encode_corpus",
+    "encode_text",
+    "load_tokenizer",
+    "read_tokens",
+    "train_tokenizer",
+]

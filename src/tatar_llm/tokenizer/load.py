@@ -1,0 +1,69 @@
+"""Loading a tokenizer, and turning what a user types into ids and ids into whole characters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from tatar_llm.errors import TatarLLMError
+from tatar_llm.workspace import read_json
+
+NEEDED = ("bos_token_id", "eos_token_id", "vocab_size")
+
+
+def load_tokenizer(path: str | Path = "tokenizer") -> tuple[Tokenizer, dict[str, Any]]:
+    """Load the tokenizer in folder `path` and its config (special tokens and their ids).
+
+    Text such as ``<eos>`` inside a string is encoded as ordinary characters.
+
+    Raises:
+        TatarLLMError: the folder holds no tokenizer, or a damaged one.
+    """
+    folder = Path(path)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise TatarLLMError(f"no tokenizer in {folder}: run `tatar-llm tokenizer` first")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises plain Exception for whatever it cannot parse
+        raise TatarLLMError(f"{file} is not a readable tokenizer: run `tatar-llm tokenizer` again") from error
+    tokenizer.encode_special_tokens = True
+    try:
+        config = read_json(folder / "config.json")
+        missing = [key for key in NEEDED if key not in config]
+    except (OSError, ValueError, TypeError) as error:
+        raise TatarLLMError(f"{folder / 'config.json'} cannot be read: run `tatar-llm tokenizer` again") from error
+    if missing:
+        raise TatarLLMError(f"{folder / 'config.json'} lacks {', '.join(missing)}: run `tatar-llm tokenizer` again")
+    if config["vocab_size"] != tokenizer.get_vocab_size():
+        raise TatarLLMError(f"{folder}: tokenizer.json and config.json do not belong together")
+    return tokenizer, config
+
+
+def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of `text` alone, without <bos> or <eos>. Lone surrogates, which UTF-8 cannot hold, become U+FFFD."""
+    return tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False).ids
+
+
+def decode_stream(tokenizer: Tokenizer) -> Callable[[int | None], str]:
+    """A function that takes one id at a time and returns the text that is complete by then; None returns the rest.
+
+    A letter's bytes may be spread over several tokens; they are held back until the letter is whole, so that a
+    half character never reaches the screen.
+    """
+    held: list[int] = []
+
+    def step(token: int | None) -> str:
+        if token is not None:
+            held.append(token)
+        text = tokenizer.decode(held, skip_special_tokens=True)
+        unfinished = text.endswith("\ufffd") and len(held) < 8  # 8 bytes that make no letter are none
+        if unfinished and token is not None:
+            return ""
+        held.clear()
+        return text
+
+    return step

@@ -1,0 +1,154 @@
+"""From minutes to a plan: which size, which batch, how many steps this machine can do in the time given."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from tatar_llm.config import GPTConfig, TrainConfig
+from tatar_llm.device import Execution, find_device, synchronize
+from tatar_llm.model import GPT
+
+SIZES: tuple[tuple[int, int, int], ...] = (  # n_layer, n_embd, n_head
+    (2, 128, 2),
+    (3, 192, 3),
+    (4, 256, 4),
+    (4, 384, 6),
+    (6, 512, 8),
+    (10, 640, 10),
+    (12, 768, 12),
+)
+MOST_PASSES = 60
+LONG_HOURS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will execute; written into every checkpoint and obeyed by a resume."""
+
+    device: str
+    precision: str
+    compile: bool
+    threads: int
+    micro_batch: int
+    accumulation: int
+    total_steps: int
+    eval_interval: int
+    checkpoint_interval: int
+    seconds: float = 0.0
+    """Time allowed for training, 0 when steps decide."""
+    revisions: tuple[tuple[int, int], ...] = ()
+    """(step, total_steps) each time measured speed corrected the plan."""
+
+    def revised(self, step: int, total_steps: int) -> Plan:
+        """The plan with another number of steps from `step` on."""
+        return dataclasses.replace(self, total_steps=total_steps, revisions=(*self.revisions, (step, total_steps)))
+
+    @staticmethod
+    def from_dict(values: dict) -> Plan:
+        """Rebuild a plan from a checkpoint."""
+        return Plan(**{**values, "revisions": tuple(tuple(pair) for pair in values["revisions"])})
+
+
+def measure_flops(execution: Execution, vocab_size: int, block_size: int, seconds: float = 4.0) -> float:
+    """Floating-point operations per second of real training steps on this machine, from a small network."""
+    device = find_device(execution.device)
+    config = GPTConfig(n_layer=2, n_embd=256, n_head=4, vocab_size=vocab_size, block_size=block_size)
+    with torch.random.fork_rng(devices=[]):
+        model = GPT(config).to(device)
+        optimizer = model.configure_optimizers(0.1, 1e-4, (0.9, 0.95), device.type)
+        batch = 8 if device.type == "cpu" else 32
+        ids = torch.randint(vocab_size, (batch, block_size)).to(device)
+    autocast = autocast_dtype(execution.precision)
+    times: list[float] = []
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds or len(times) < 3:
+        begin = time.perf_counter()
+        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+            _, loss = model(ids, ids, return_logits=False)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return config.flops_per_token() * ids.numel() / statistics.median(times[1:])
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """The dtype for torch.autocast, or None for fp32."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[precision]
+
+
+def expected_loss(parameters: float, tokens: float, unique: float) -> float:
+    """Expected nats per token of a network after `tokens` of training on `unique` different ones.
+
+    The form is Hoffmann et al. 2022 (arXiv 2203.15556), repeated tokens counting less after Muennighoff et al. 2023
+    (arXiv 2305.16264, equation 5, R* = 15); the numbers are fitted to runs in docs/experiments.md 2026-11-23 and serve
+    to choose among sizes, not to promise a loss.
+    """
+    passes = tokens / max(unique, 1)
+    useful = tokens if passes <= 1 else unique * (1 + 15.0 * (1 - math.exp(-(passes - 1) / 15.0)))
+    return 1.7 + 230 / parameters**0.34 + 500 / useful**0.37
+
+
+def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfig) -> tuple[GPTConfig, int]:
+    """The network with the lowest expected loss after `seconds` at `flops`, and how many tokens it sees by then."""
+    best: tuple[float, GPTConfig, int] | None = None
+    for n_layer, n_embd, n_head in SIZES:
+        config = dataclasses.replace(
+            base, n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_kv_head=0, ffn_hidden=0, dropout=0.0
+        )
+        tokens = int(min(seconds * flops / config.flops_per_token(), MOST_PASSES * unique_tokens))
+        loss = expected_loss(config.parameters(), tokens, unique_tokens)
+        if best is None or loss < best[0]:
+            best = (loss, config, tokens)
+    assert best is not None
+    _, config, tokens = best
+    passes = tokens / unique_tokens
+    return dataclasses.replace(config, dropout=0.0 if passes < 4 else 0.1 if passes < 20 else 0.2), tokens
+
+
+def timed_settings(train: TrainConfig, config: GPTConfig, tokens: int) -> TrainConfig:
+    """Batch, rate and schedule for a run of `tokens` tokens: small batches and high rates, so that there are steps."""
+    per_step = 4096 if tokens < 4e7 else 8192 if tokens < 2e8 else 32768
+    windows = max(1, per_step // config.block_size)
+    return dataclasses.replace(
+        train,
+        batch_size=windows,
+        gradient_accumulation_steps=1,
+        max_iters=max(10, tokens // (windows * config.block_size)),
+        learning_rate=3e-3 * (256 / config.n_embd) ** 0.5,
+        min_lr=0.0,
+        schedule="linear",
+        warmup_iters=50,
+        beta2=0.98,
+    )
+
+
+def split_micro_batch(train: TrainConfig, config: GPTConfig, device: str) -> tuple[int, int]:
+    """Micro-batch and accumulation with the same effective batch, where a smaller piece is faster or must be.
+
+    On a CPU, pieces of about 4,096 tokens stay nearer to the caches: as fast or faster than larger ones.
+    """
+    if device != "cpu":
+        return train.batch_size, train.gradient_accumulation_steps
+    whole = train.batch_size * train.gradient_accumulation_steps
+    piece = max(1, min(train.batch_size, 4096 // config.block_size or 1))
+    while whole % piece:
+        piece -= 1
+    return piece, whole // piece
+
+
+def compile_pays(execution: Execution, seconds: float) -> tuple[bool, str]:
+    """Whether compiling (about a minute on two cores) wins its time back in a run of `seconds`."""
+    if not execution.compile:
+        return False, "not available"
+    least = 180 if execution.device == "cuda" else 480 if execution.precision == "bf16" else 3600
+    if seconds < least:
+        return False, f"the run is shorter than the {least // 60} minutes from which it pays"
+    return True, "the run is long enough for it to pay"

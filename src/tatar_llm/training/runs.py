@@ -1,0 +1,179 @@
+"""Runs: one training each, complete in itself, never overwritten. And which model a name means."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tatar_llm.errors import TatarLLMError, nearest
+from tatar_llm.workspace import Workspace, read_json, write_json
+
+NUMBER = re.compile(r"(\d{3,})-(.+)$")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder models/runs/NNN-NAME."""
+
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        return self.folder.name
+
+    @property
+    def best_model(self) -> Path:
+        return self.folder / "best_model.pt"
+
+    @property
+    def final_model(self) -> Path:
+        return self.folder / "final_model.pt"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / "tokenizer"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def curve(self) -> Path:
+        return self.folder / "curve.png"
+
+    def settings(self) -> dict[str, Any]:
+        """Everything resolved before the first step: model, train, plan, corpus, hashes."""
+        return self._read("settings.json")
+
+    def status(self) -> dict[str, Any]:
+        """Where the run stands: state (running, finished, stopped), step, best bits per byte, seconds."""
+        return self._read("status.json")
+
+    def write_status(self, **facts: Any) -> None:
+        write_json(self.folder / "status.json", facts)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All whole lines of metrics.jsonl."""
+        return list(_json_lines(self.metrics))
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            return read_json(self.folder / name)
+        except (OSError, ValueError) as error:
+            raise TatarLLMError(f"{self.folder / name} cannot be read: this run is damaged") from error
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:  # the line being written when the machine went down
+            return
+
+
+def list_runs(workspace: Workspace) -> list[Run]:
+    """All runs, oldest first."""
+    if not workspace.runs.is_dir():
+        return []
+    found = [(int(match[1]), path) for path in workspace.runs.iterdir() if (match := NUMBER.fullmatch(path.name))]
+    return [Run(path) for _, path in sorted(found) if (path / "settings.json").is_file()]
+
+
+def new_run(workspace: Workspace, name: str, settings: dict[str, Any]) -> Run:
+    """Make the next run's folder, with its settings and its own copy of the tokenizer."""
+    taken = [int(match[1]) for path in workspace.runs.glob("*") if (match := NUMBER.fullmatch(path.name))]
+    number = max(taken, default=0) + 1
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-") or "run"
+    while True:
+        folder = workspace.runs / f"{number:03d}-{safe}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            number += 1
+    shutil.copytree(workspace.tokenizer, folder / "tokenizer")
+    run = Run(folder)
+    write_json(folder / "settings.json", settings)
+    run.write_status(state="running", step=0)
+    return run
+
+
+def find_run(workspace: Workspace, name: str) -> Run:
+    """The run called NNN, NAME or NNN-NAME (the newest of that name)."""
+    runs = list_runs(workspace)
+    for run in reversed(runs):
+        number, label = run.label.split("-", 1)
+        if name in (run.label, label, number) or (name.isdigit() and int(name) == int(number)):
+            return run
+    labels = [run.label for run in runs]
+    there = f"there are {', '.join(labels)}" if labels else "nothing has been trained yet: run `tatar-llm train`"
+    raise TatarLLMError(f"no run {name!r}{nearest(name, labels)}: {there}")
+
+
+def newest_unfinished(workspace: Workspace) -> Run:
+    """The newest run, if it can go on; raises TatarLLMError where there is nothing to resume."""
+    runs = list_runs(workspace)
+    if not runs:
+        raise TatarLLMError("no run to resume: start one with `tatar-llm train`")
+    run = runs[-1]
+    if run.status().get("state") == "finished":
+        raise TatarLLMError(f"run {run.label} is finished: start a new one with `tatar-llm train`")
+    return run
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where a model and its own tokenizer lie."""
+
+    name: str
+    model: Path
+    tokenizer: Path
+
+
+def find_model(workspace: Workspace, wanted: str = "") -> ModelPlace:
+    """The model that `--model` names: a run's number or name, a path to a .pt file or a run's folder.
+
+    Without a name: of the runs measured on the same validation text as the newest one, the one with the fewest bits
+    per byte.
+    """
+    if wanted:
+        path = Path(wanted)
+        if path.is_dir() and (path / "best_model.pt").is_file():
+            return ModelPlace(path.name, path / "best_model.pt", _tokenizer_beside(path / "best_model.pt", workspace))
+        if path.is_file():
+            return ModelPlace(str(path), path, _tokenizer_beside(path, workspace))
+        if path.suffix == ".pt" or "/" in wanted or "\\" in wanted:
+            raise TatarLLMError(f"no model at {wanted}: see `tatar-llm runs`")
+        run = find_run(workspace, wanted)
+    else:
+        run = _best_run(workspace)
+    if not run.best_model.is_file():
+        raise TatarLLMError(f"run {run.label} has no model yet: let it train to its first validation")
+    return ModelPlace(run.label, run.best_model, run.tokenizer)
+
+
+def _best_run(workspace: Workspace) -> Run:
+    runs = [run for run in list_runs(workspace) if run.best_model.is_file()]
+    if not runs:
+        raise TatarLLMError("no model has been trained yet: run `tatar-llm train`")
+    text = runs[-1].settings().get("val_text_sha256")
+    alike = [run for run in runs if run.settings().get("val_text_sha256") == text]
+    return min(alike, key=lambda run: run.status().get("best_bits_per_byte") or float("inf"))
+
+
+def _tokenizer_beside(model: Path, workspace: Workspace) -> Path:
+    for folder in (model.parent / "tokenizer", model.parent.parent / "tokenizer", workspace.tokenizer):
+        if (folder / "tokenizer.json").is_file():
+            return folder
+    raise TatarLLMError(f"no tokenizer beside {model}: put its tokenizer/ folder there")
