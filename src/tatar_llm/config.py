@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import itertools
 import tomllib
 import typing
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class CorpusConfig:
     """Language code, or a TOML file that describes the language."""
     min_chars: int = 15
     """Shortest sentence kept, in characters (lines inside longer documents may be shorter)."""
-    max_chars: int = 5000
+    max_chars: int = 20000
     """Longest line kept, in characters."""
     min_cyrillic: float = 0.7
     """Smallest share of a line's letters that must belong to the language's script."""
@@ -136,8 +137,12 @@ class TrainConfig:
     """Micro-batches whose gradients are added before one optimizer step."""
     max_iters: int = 10000
     """Optimizer steps."""
+    optimizer: str = "adamw"
+    """adamw, or muon: Muon for the matrices inside the blocks, AdamW for the rest."""
     learning_rate: float = 3e-4
-    """Peak learning rate."""
+    """Peak learning rate of AdamW."""
+    muon_rate: float = 0.02
+    """Peak learning rate of Muon, where it is used."""
     min_lr: float = 0.1
     """Learning rate at the end, as a share of the peak."""
     schedule: str = "cosine"
@@ -145,7 +150,7 @@ class TrainConfig:
     warmup_iters: int = 100
     """Steps over which the learning rate rises from zero."""
     weight_decay: float = 0.1
-    """Decoupled weight decay of AdamW, on matrices only."""
+    """Decoupled weight decay, on matrices only."""
     beta1: float = 0.9
     """AdamW's decay of the mean gradient."""
     beta2: float = 0.95
@@ -181,7 +186,7 @@ class TrainConfig:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise TatarLLMError(f"{name} is {getattr(self, name)}: it must be at least {bound}")
-        for name, choices in {"schedule": ("cosine", "linear"), "precision": ("auto", "bf16", "fp16", "fp32"),
+        for name, choices in {"optimizer": ("adamw", "muon"), "schedule": ("cosine", "linear"), "precision": ("auto", "bf16", "fp16", "fp32"),
                               "compile": ("auto", "on", "off")}.items():
             if getattr(self, name) not in choices:
                 raise TatarLLMError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(choices)}")
@@ -272,7 +277,7 @@ def field_help(kind: type) -> dict[str, str]:
     body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
     return {
         field.target.id: note.value.value
-        for field, note in zip(body, body[1:], strict=False)
+        for field, note in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(note, ast.Expr)

@@ -18,6 +18,19 @@ BYTES_A_MINUTE = {"cpu": 4_000_000, "mps": 20_000_000, "cuda": 200_000_000}  # t
 LEAST_BYTES = 20_000_000  # a tokenizer wants this much whatever the minutes
 
 
+class Stopwatch:
+    """Seconds since it was last started."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.began = time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+
 def run_pipeline(
     workspace: Workspace,
     *,
@@ -44,12 +57,12 @@ def run_pipeline(
         usable = max(LEAST_BYTES, int(minutes * BYTES_A_MINUTE[find_device(recipe.train.device).type]))
         corpus = dataclasses.replace(corpus, limit_bytes=usable)
     say("1/5 corpus")
-    manifest = prepare(corpus, workspace, fallback=fallback)
-    started = time.monotonic() - min(manifest.get("seconds_without_download", 0.0), minutes * 60)
+    clock = Stopwatch()
+    manifest = prepare(corpus, workspace, fallback=fallback, on_ready=clock.start)
     say("2/5 tokenizer")
     train_tokenizer(recipe.tokenizer, workspace)
     tokens = encode_corpus(workspace)
-    used = time.monotonic() - started
+    used = clock.seconds()
     budget = minutes * 60
     training = budget - used - EVALUATION_SHARE * budget - FIXED_SECONDS
     if training < 0.2 * budget:
@@ -74,7 +87,7 @@ def run_pipeline(
     report = evaluate(workspace, place, most_tokens=int(rate * EVALUATION_SHARE * budget))
     say("5/5 export")
     exported = _export(workspace, place)
-    seconds = time.monotonic() - started
+    seconds = clock.seconds()
     result = {
         "run": run.label,
         "corpus": manifest["corpus"],

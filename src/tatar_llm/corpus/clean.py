@@ -87,6 +87,8 @@ class LookAlikes:
 
     def _mend(self, match: re.Match[str]) -> str:
         word = match[0]
+        if len(word) == 1 and not word.isascii():  # "ə" alone is the conjunction "ә"; "a" alone may be English
+            return word.translate(self.table)
         if not self.suspicious.search(word) or not self.own.search(word):
             return word
         if _ROMAN.fullmatch(word):  # ХIХ: numerals are written with Latin letters, whole

@@ -81,7 +81,8 @@ def identities(sources: list[Source], workspace: Workspace) -> list[tuple[str, s
     A finished corpus needs its download no longer: who deleted data/raw to save space keeps the corpus, also offline.
     """
     manifest = workspace.manifest(workspace.corpus_manifest) or {}
-    remembered = {row.get("name"): row.get("sha256") for row in manifest.get("sources", [])}
+    rows = manifest.get("sources")
+    remembered = {row["name"]: row.get("sha256") for row in rows if "name" in row} if isinstance(rows, list) else {}
     found = []
     for source in sources:
         if isinstance(source, Remote):

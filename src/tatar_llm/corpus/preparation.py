@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -35,12 +35,13 @@ def prepare(
     fallback: bool = False,
     urls: tuple[str, ...] | None = None,
     patience: Patience = PATIENCE,
+    on_ready: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Make data/processed from the sources and return the manifest that is written there.
 
     Skips when settings, inputs and the finished files have not changed, unless `force`. With `fallback` (the user
     named no source) the built-in sample stands in when the default source cannot be had and the language is Tatar.
-    `urls` and `patience` are passed on to the download.
+    `urls` and `patience` are passed on to the download; `on_ready` is called when it is over.
 
     Raises TatarLLMError when a source cannot be had or read, or when too little text is left.
     """
@@ -55,6 +56,8 @@ def prepare(
             _say_skipped(done, workspace, None)
             return done
         inputs, why = gather(config, language, sources, workspace, fallback, urls, patience)
+        if on_ready:
+            on_ready()
         key = _fingerprint(config, language, [(given.name, given.sha256) for given in inputs], why)
         if not force and (done := finished(workspace, key)):
             _say_skipped(done, workspace, why)
@@ -68,7 +71,7 @@ def finished(workspace: Workspace, wanted: str) -> dict[str, Any] | None:
     if not manifest or manifest.get("fingerprint") != wanted:
         return None
     for name, path in (("train", workspace.train_text), ("val", workspace.val_text)):
-        said = manifest.get(name, {})
+        said = manifest[name]  # the fingerprint shows that this program wrote it
         if not path.is_file() or path.stat().st_size != said.get("bytes") or sha256_file(path) != said.get("sha256"):
             return None
     return manifest
@@ -246,7 +249,7 @@ def _by_name(inputs: list[Input]) -> dict[str, Tally]:
 
 
 def _check_enough(inputs: list[Input], statistics: dict[str, Statistics]) -> None:
-    lines = sum(given.tally.lines for given in inputs)
+    lines = sum(given.tally.lines - given.tally.dropped["empty"] for given in inputs)
     name = corpus_name([given.name for given in inputs])
     train, val = statistics["train"].documents, statistics["val"].documents
     if not lines:

@@ -336,7 +336,7 @@ def _finish(run: Run, workspace: Workspace, trainer: Trainer, inputs: Inputs, bo
     for source, target in ((run.best_model, workspace.best_model), (run.final_model, workspace.final_model)):
         with whole_file(target) as temporary:
             shutil.copyfile(source, temporary)
-    trainer.clock.mark(ordinary=False)
+    trainer.clock.mark()
     trainer.write_status(
         "finished", reason=reason, final_bits_per_byte=final.bits_per_byte, nats_per_token=best.nats_per_token,
         perplexity=best.perplexity, held_out_tokens=best.tokens, held_out_share=piece.share,

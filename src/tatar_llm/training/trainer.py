@@ -16,10 +16,12 @@ import torch
 
 from tatar_llm.config import TrainConfig
 from tatar_llm.console import human_time, progress, say
+from tatar_llm.device import synchronize
 from tatar_llm.errors import TatarLLMError, explain_os_error
 from tatar_llm.model import GPT, save_model
 from tatar_llm.training.batches import Batches
 from tatar_llm.training.checkpoint import random_state, restore_random_state, write_checkpoint
+from tatar_llm.training.optimizer import Optimizer
 from tatar_llm.training.planner import Plan, autocast_dtype
 from tatar_llm.training.runs import Run
 from tatar_llm.training.schedule import multiplier
@@ -38,22 +40,22 @@ class Interrupted(Exception):
 
 
 class Clock:
-    """Seconds of work. A stretch far longer than its like (the laptop slept) counts as an ordinary one."""
+    """Seconds of work. A stretch of steps far longer than its like (the laptop slept) counts as an ordinary one."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
-        self.stretches: list[float] = []
+        self._per_step: list[float] = []
         self._last = time.perf_counter()
 
-    def mark(self, ordinary: bool = True) -> float:
-        """Count the time since the last mark; `ordinary` stretches (training steps) know each other's length."""
+    def mark(self, steps: int = 0) -> float:
+        """Count the time since the last mark, in which `steps` training steps were done (0: something else)."""
         now = time.perf_counter()
         stretch, self._last = now - self._last, now
-        if ordinary and len(self.stretches) >= 5:
-            usual = statistics.median(self.stretches[-50:])
-            stretch = usual if stretch > 30 + 10 * usual else stretch
-        if ordinary:
-            self.stretches.append(stretch)
+        if steps:
+            if len(self._per_step) >= 3:
+                usual = statistics.median(self._per_step[-50:]) * steps
+                stretch = usual if stretch > 60 + 10 * usual else stretch
+            self._per_step.append(stretch / steps)
         self.seconds += stretch
         return stretch
 
@@ -80,9 +82,7 @@ class Trainer:
         self.on_validation = on_validation
         self.device = model.device
         self.autocast = autocast_dtype(plan.precision)
-        self.optimizer = model.configure_optimizers(
-            config.weight_decay, config.learning_rate, (config.beta1, config.beta2), self.device.type
-        )
+        self.optimizer = Optimizer(model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         model.gradient_checkpointing = config.gradient_checkpointing
         self.network: Callable = torch.compile(model) if plan.compile else model
@@ -92,6 +92,8 @@ class Trainer:
         self.without_gain = 0
         self.revised = 0
         self.clock = Clock(seconds_used)
+        self.counted = 0  # steps whose time the clock knows
+        self.stretch = 0.0  # seconds of training steps since the last log line
         self.reserve = 0.0
         self.seconds_to_first_step = 0.0
         self.stop_signal = 0
@@ -106,7 +108,7 @@ class Trainer:
         """Train; returns why it ended: "steps" or "patience". Raises Interrupted after Ctrl-C or SIGTERM."""
         self.model.train()
         losses: list[torch.Tensor] = []
-        first_step, since_log = self.step, self.step
+        first_step = since_log = self.counted = self.step
         with self._listen_for_signals(), self._open_metrics() as log, progress("training", None, "steps") as advance:
             while self.step < self.plan.total_steps:
                 loss, norm = self._train_step()
@@ -131,11 +133,7 @@ class Trainer:
 
     def _train_step(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Forward, backward and one optimizer step; returns mean loss and gradient norm, still on the device."""
-        rate = self.config.learning_rate * multiplier(
-            self.step, self.plan.total_steps, self.config.warmup_iters, self.config.schedule, self.config.min_lr
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.optimizer.set_rate(self.rate())
         total = torch.zeros((), device=self.device)
         for _ in range(self.plan.accumulation):
             inputs, targets = (self._to_device(part) for part in self.batches.next(self.plan.micro_batch))
@@ -144,12 +142,20 @@ class Trainer:
             loss = loss / self.plan.accumulation
             self.scaler.scale(loss).backward()
             total += loss.detach()
-        self.scaler.unscale_(self.optimizer)
+        for part in self.optimizer.parts:
+            self.scaler.unscale_(part)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip or math.inf)
-        self.scaler.step(self.optimizer)
+        for part in self.optimizer.parts:
+            self.scaler.step(part)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         return total, norm
+
+    def rate(self) -> float:
+        """The learning rate of this step as a share of its peak."""
+        return multiplier(
+            self.step, self.plan.total_steps, self.config.warmup_iters, self.config.schedule, self.config.min_lr
+        )
 
     def _to_device(self, ids: torch.Tensor) -> torch.Tensor:
         """Asynchronous only from pinned memory to CUDA: elsewhere it can deliver garbage ids (Apple MPS)."""
@@ -161,7 +167,8 @@ class Trainer:
 
     def _log(self, losses: list[torch.Tensor], norm: torch.Tensor, steps: int) -> dict[str, Any]:
         loss = float(torch.stack(losses).mean())
-        stretch = self.clock.mark()
+        self._count_steps()
+        stretch, self.stretch = self.stretch, 0.0
         if not self.seconds_to_first_step:
             self.seconds_to_first_step = self.clock.seconds
         if not math.isfinite(loss):
@@ -175,9 +182,9 @@ class Trainer:
             "epoch": self.batches.epoch,
             "loss": round(loss, 5),
             "bits_per_byte": round(loss * self.bits, 5),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.optimizer.parts[0].param_groups[0]["lr"],
             "gradient_norm": round(float(norm), 4),
-            "tokens_per_second": round(steps * self.tokens_per_step / stretch),
+            "tokens_per_second": round(steps * self.tokens_per_step / max(stretch, 1e-9)),
             "seconds": round(self.clock.seconds, 2),
         }
 
@@ -187,7 +194,7 @@ class Trainer:
 
     def _validate(self) -> dict[str, Any]:
         """Score the fixed part of the held-out text; keep the weights when they are the best so far."""
-        self.clock.mark(ordinary=False)
+        self._count_steps()
         result = score(self.model, self.held_out, max(1, self.plan.micro_batch // 2), self.autocast)
         if result.bits_per_byte < self.best:
             self.best, self.best_step, self.without_gain = result.bits_per_byte, self.step, 0
@@ -197,7 +204,7 @@ class Trainer:
         if self.on_validation:
             self.on_validation(self.model, self.step, result)
         self.write_status("running")
-        self.clock.mark(ordinary=False)
+        self.clock.mark()
         return {
             "step": self.step,
             "tokens": self.step * self.tokens_per_step,
@@ -227,6 +234,12 @@ class Trainer:
 
     # -- time ----------------------------------------------------------------------------------------------------
 
+    def _count_steps(self) -> None:
+        """Give the clock the steps done since it was last asked."""
+        synchronize(self.device)
+        self.stretch += self.clock.mark(self.step - self.counted)
+        self.counted = self.step
+
     def _revise_plan(self, first_step: int) -> None:
         """Correct the number of steps by the speed measured so far, a few times a run."""
         if not self.plan.seconds or self.revised == len(REVISE_AT):
@@ -245,10 +258,10 @@ class Trainer:
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
-        self.clock.mark(ordinary=False)
+        self._count_steps()
         with self._keep_going("a checkpoint"):
             write_checkpoint(self.run.checkpoints, self.step, self.state(), self.config.keep_checkpoints)
-        self.clock.mark(ordinary=False)
+        self.clock.mark()
 
     def state(self) -> dict[str, Any]:
         """All that an exact resume needs."""
