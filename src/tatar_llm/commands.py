@@ -90,9 +90,10 @@ def train(args: argparse.Namespace) -> int:
         if args.resume:
             finished = resume(workspace, on_validation=sampler)
         else:
+            recipe = chosen_recipe(args)  # first: a mistyped flag must not wait for the encoding
             encode_if_stale(workspace)
             finished = start_training(
-                chosen_recipe(args), workspace, minutes=args.minutes, free_size=size_is_free(args),
+                recipe, workspace, minutes=args.minutes, free_size=size_is_free(args),
                 on_validation=sampler,
             )  # fmt: skip
     except Interrupted as stop:

@@ -24,6 +24,8 @@ SIZES: tuple[tuple[int, int, int], ...] = (  # n_layer, n_embd, n_head
     (12, 768, 12),
 )
 MOST_PASSES = 60
+REPEATS_WORTH = 15.0
+TOKENS_A_PARAMETER = 1.5
 LONG_HOURS = 2
 
 
@@ -84,31 +86,33 @@ def autocast_dtype(precision: str) -> torch.dtype | None:
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[precision]
 
 
-def expected_loss(parameters: float, tokens: float, unique: float) -> float:
-    """Expected nats per token of a network after `tokens` of training on `unique` different ones.
+def useful_tokens(tokens: float, unique: float) -> float:
+    """What `tokens` of training on `unique` different ones are worth in tokens seen once.
 
-    The form is Hoffmann et al. 2022 (arXiv 2203.15556), repeated tokens counting less after Muennighoff et al. 2023
-    (arXiv 2305.16264, equation 5, R* = 15); the numbers are fitted to runs in docs/experiments.md 2026-11-23 and serve
-    to choose among sizes, not to promise a loss.
+    Muennighoff et al. 2023 (arXiv 2305.16264, equation 5, R* = 15): repeats count less and less.
     """
     passes = tokens / max(unique, 1)
-    useful = tokens if passes <= 1 else unique * (1 + 15.0 * (1 - math.exp(-(passes - 1) / 15.0)))
-    return 1.7 + 230 / parameters**0.34 + 500 / useful**0.37
+    return tokens if passes <= 1 else unique * (1 + REPEATS_WORTH * (1 - math.exp(-(passes - 1) / REPEATS_WORTH)))
 
 
 def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfig) -> tuple[GPTConfig, int]:
-    """The network with the lowest expected loss after `seconds` at `flops`, and how many tokens it sees by then."""
-    best: tuple[float, GPTConfig, int] | None = None
+    """The network that fits `seconds` at `flops`, and how many tokens it sees by then.
+
+    The largest of SIZES that still gets TOKENS_A_PARAMETER useful tokens a parameter: with so little time a larger one
+    has not learnt enough by the end, a smaller one has no more room (the square-root law of Hoffmann et al. 2022, arXiv
+    2203.15556, at the small end; the ratio is measured, docs/experiments.md 2026-11-23).
+    """
+    chosen: tuple[GPTConfig, int] | None = None
     for n_layer, n_embd, n_head in SIZES:
         config = dataclasses.replace(
             base, n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_kv_head=0, ffn_hidden=0, dropout=0.0
         )
         tokens = int(min(seconds * flops / config.flops_per_token(), MOST_PASSES * unique_tokens))
-        loss = expected_loss(config.parameters(), tokens, unique_tokens)
-        if best is None or loss < best[0]:
-            best = (loss, config, tokens)
-    assert best is not None
-    _, config, tokens = best
+        enough = useful_tokens(tokens, unique_tokens) >= TOKENS_A_PARAMETER * config.parameters()
+        if chosen is None or enough:
+            chosen = config, tokens
+    assert chosen is not None
+    config, tokens = chosen
     passes = tokens / unique_tokens
     return dataclasses.replace(config, dropout=0.0 if passes < 4 else 0.1 if passes < 20 else 0.2), tokens
 
@@ -122,6 +126,7 @@ def timed_settings(train: TrainConfig, config: GPTConfig, tokens: int) -> TrainC
         batch_size=windows,
         gradient_accumulation_steps=1,
         max_iters=max(10, tokens // (windows * config.block_size)),
+        optimizer="muon",
         learning_rate=3e-3 * (256 / config.n_embd) ** 0.5,
         min_lr=0.0,
         schedule="linear",

@@ -55,8 +55,11 @@ class Run:
         return self._read("settings.json")
 
     def status(self) -> dict[str, Any]:
-        """Where the run stands: state (running, finished, stopped), step, best bits per byte, seconds."""
-        return self._read("status.json")
+        """Where the run stands: state (running, finished, stopped, damaged), step, best bits per byte, seconds."""
+        try:
+            return self._read("status.json")
+        except TatarLLMError:  # one damaged run must not hide the others
+            return {"state": "damaged", "step": 0}
 
     def write_status(self, **facts: Any) -> None:
         write_json(self.folder / "status.json", facts)

@@ -168,11 +168,17 @@ def validation_tokens(training_tokens: int) -> int:
 
 
 def _fit_plan_to_machine(plan: Plan) -> Plan:
-    here = choose_execution("auto", plan.precision)
-    if find_device("auto").type != plan.device:
+    try:
+        same = find_device(plan.device).type == plan.device
+    except TatarLLMError:  # that device is not here
+        same = False
+    if not same:
+        here = choose_execution()
         say(f"this run began on {plan.device}; going on with {here.device}: not bit-equal to an uninterrupted run")
-        return dataclasses.replace(plan, device=here.device, compile=plan.compile and here.compile)
-    if plan.device == "cpu" and here.threads != plan.threads:
+        return dataclasses.replace(
+            plan, device=here.device, precision=here.precision, compile=plan.compile and here.compile
+        )
+    if plan.device == "cpu":
         torch.set_num_threads(plan.threads)
     return plan
 
@@ -254,8 +260,8 @@ def _fit(
         trainer.restore(state)
     try:
         reason = trainer.fit()
-    except Interrupted:
-        trainer.write_status("stopped", reason="interrupted")
+    except (Interrupted, TatarLLMError) as error:
+        trainer.write_status("stopped", reason="interrupted" if isinstance(error, Interrupted) else "diverged")
         raise
     if reason == "patience":
         say(f"stopped early: the held-out loss has not fallen for {settings.patience} validations; "

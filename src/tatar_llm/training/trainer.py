@@ -109,26 +109,26 @@ class Trainer:
         self.model.train()
         losses: list[torch.Tensor] = []
         first_step = since_log = self.counted = self.step
-        with self._listen_for_signals(), self._open_metrics() as log, progress("training", None, "steps") as advance:
+        with self._listen_for_signals(), progress("training", None, "steps") as advance:
             while self.step < self.plan.total_steps:
                 loss, norm = self._train_step()
                 losses.append(loss)
                 self.step += 1
                 if self.step % self.config.log_interval == 0 or self.step in (first_step + 1, self.plan.total_steps):
                     row = self._log(losses, norm, self.step - since_log)
-                    print(json.dumps(row), file=log, flush=True)
+                    self._record(row)
                     advance(self.step, self._note(row), total=self.plan.total_steps)
                     losses, since_log = [], self.step
                     self._revise_plan(first_step)
                 if self.step % self.plan.eval_interval == 0 and self.step < self.plan.total_steps:
-                    print(json.dumps(self._validate()), file=log, flush=True)
+                    self._record(self._validate())
                     if self.config.patience and self.without_gain >= self.config.patience:
                         return "patience"
                 if self.step % self.plan.checkpoint_interval == 0 or self.stop_signal:
                     self._checkpoint()
                 if self.stop_signal:
                     raise Interrupted(self.stop_signal)
-            print(json.dumps(self._validate()), file=log, flush=True)
+            self._record(self._validate())
         return "steps"
 
     def _train_step(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -302,10 +302,9 @@ class Trainer:
             reason = explain_os_error(error) if isinstance(error, OSError) else str(error).splitlines()[0]
             say(f"WARNING: {what} could not be written, training goes on: {reason}")
 
-    @contextlib.contextmanager
-    def _open_metrics(self) -> Iterator[Any]:
-        with open(self.run.metrics, "a", encoding="utf-8", newline="\n") as log:
-            yield log
+    def _record(self, row: dict[str, Any]) -> None:
+        with self._keep_going("metrics.jsonl"), open(self.run.metrics, "a", encoding="utf-8", newline="\n") as log:
+            log.write(json.dumps(row) + "\n")
 
     @contextlib.contextmanager
     def _listen_for_signals(self) -> Iterator[None]:

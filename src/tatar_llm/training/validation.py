@@ -60,7 +60,7 @@ def held_out(tokens: TokenFile, config: GPTConfig, bos: int, most_tokens: int = 
     inputs = torch.from_numpy(padded[:-1].reshape(windows, width).copy())
     targets = torch.from_numpy(padded[1:].reshape(windows, width).copy())
     targets[targets == bos] = -100  # a document's start is given, not predicted; padding is <bos> too
-    return HeldOut(inputs, targets, round(scored_bytes), int((targets >= 0).sum()), wanted / total)
+    return HeldOut(inputs, targets, round(scored_bytes), int((targets >= 0).sum()), size / total)
 
 
 @dataclass(frozen=True)

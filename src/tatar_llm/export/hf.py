@@ -1,0 +1,393 @@
+"""A Hugging Face folder: the network under the names that transformers gives to Qwen3, checked by reloading it."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import random
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, processors
+from torch import Tensor
+
+from tatar_llm import __version__
+from tatar_llm.config import GPTConfig
+from tatar_llm.errors import TatarLLMError
+from tatar_llm.generation import Settings, generate
+from tatar_llm.languages import load_language
+from tatar_llm.model import GPT, KVCache, load_model, load_model_file
+from tatar_llm.tokenizer import encode_text, load_tokenizer
+from tatar_llm.training.runs import ModelPlace
+from tatar_llm.workspace import Workspace, read_json, sha256_file, whole_folder, write_json, write_text
+
+# Largest difference of a logit, both networks in fp32, and where logits go beyond 1 as a share of the largest: rounding
+# alone gives 6e-6 at 3 M trained parameters and logits up to 12, 1.4e-5 at 23 M with large weights and logits up to 7.
+TOLERANCE = 1e-5
+MARKER = "tatar_llm"  # key in config.json that tells an export of ours from a stranger's folder
+GENERATION = {"do_sample": True, "temperature": 0.8, "top_k": 40, "max_new_tokens": 60}
+
+# Our name -> the name in transformers' Qwen3ForCausalLM (models/qwen3/modeling_qwen3.py, version 5).
+LAYER_NAMES = {
+    "attention_norm": "input_layernorm",
+    "attention.q": "self_attn.q_proj",
+    "attention.k": "self_attn.k_proj",
+    "attention.v": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+    "attention.q_norm": "self_attn.q_norm",
+    "attention.k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn.gate": "mlp.gate_proj",
+    "ffn.up": "mlp.up_proj",
+    "ffn.down": "mlp.down_proj",
+}
+OUTER_NAMES = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
+
+CHECK_LINES = (
+    "Исәнмесез! Бүген һава бик матур.",
+    "Казан – Татарстанның башкаласы, ә Идел – аның зур елгасы.",
+    "Кичә без әби белән бергә чәк-чәк пешердек.",
+    "«Кая барасың?» – дип сорады ул миннән.",
+    "Җәй көне балалар күлдә су коена, ә кышын чаңгыда шуа.",
+    "1552 елда, 3,5 сәгатьтән соң, 100 % дөрес!",
+    "Үрдәкләр үләндә үрмәли;\tңңң  ике буш ара.",
+    "Бер юл.\nИкенче юл.\n\nӨченче абзац.\r\n",
+    "Typed <eos> and <|user|> stay text, <bos> too.",
+    " башында буш ара",
+    "😀🏽‍🚀 e\u0301 ﷽ 漢字 \u0000",
+    "",
+)
+
+
+def export_hf(workspace: Workspace, place: ModelPlace, out: str = "", *, force: bool = False) -> Path:
+    """Write the model at `place` as a folder that transformers loads, in fp32, and prove it by loading it.
+
+    Args:
+        workspace: where exports/hf is, the folder written when `out` is empty.
+        place: the model and its own tokenizer.
+        out: another folder. One that is empty or a former export is replaced.
+        force: replace any other folder too.
+
+    Returns:
+        The folder.
+
+    Raises:
+        TatarLLMError: transformers is missing; the model or tokenizer is; the folder holds something else; or the
+            reloaded folder does not give the same ids, text and logits. Nothing is written then.
+    """
+    target = Path(out).expanduser() if out else workspace.exports / "hf"
+    target = target.absolute() if not target.name or target.name == ".." else target
+    _need_transformers()
+    _need_replaceable(target, workspace, place, force)
+    facts = load_model_file(place.model)
+    model, config = load_model(place.model, device="cpu")
+    tokenizer, tok_config = load_tokenizer(place.tokenizer)
+    if facts.get("tokenizer_sha256") not in (None, sha256_file(place.tokenizer / "tokenizer.json")):
+        raise TatarLLMError(f"{place.model} was trained with another tokenizer than {place.tokenizer}")
+    if tok_config["vocab_size"] > config.vocab_size:
+        raise TatarLLMError(f"{place.tokenizer} does not belong to {place.model}: its ids go beyond the vocabulary")
+    with whole_folder(target) as folder:
+        save_file(hf_weights(model), folder / "model.safetensors", metadata={"format": "pt"})
+        write_json(folder / "config.json", hf_config(config, tok_config) | {MARKER: _marker(facts)})
+        write_json(folder / "generation_config.json", GENERATION | _special_ids(tok_config))
+        write_json(folder / "tokenizer.json", hf_tokenizer(tokenizer, tok_config))
+        write_json(folder / "tokenizer_config.json", hf_tokenizer_config(config, tok_config))
+        write_text(folder / "README.md", model_card(place, facts, config))
+        _check(folder, model, tokenizer, tok_config)
+        gc.collect()  # Windows does not rename a folder with an open memory map in it
+    return target
+
+
+# -- what is written ---------------------------------------------------------------------------------------------
+
+
+def hf_weights(model: GPT) -> dict[str, Tensor]:
+    """The network's weights under transformers' names; a tied output layer is left out, as transformers does."""
+    weights = {}
+    for name, value in model.state_dict().items():
+        if name == "head.weight" and model.config.tie_weights:
+            continue
+        weights[hf_name(name)] = value.detach().to("cpu", torch.float32).contiguous()
+    return weights
+
+
+def hf_name(name: str) -> str:
+    """``blocks.3.attention.q.weight`` -> ``model.layers.3.self_attn.q_proj.weight``."""
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)\.weight", name):
+        return f"model.layers.{match[1]}.{LAYER_NAMES[match[2]]}.weight"
+    return f"{OUTER_NAMES[name.removesuffix('.weight')]}.weight"
+
+
+def hf_config(config: GPTConfig, tok_config: dict[str, Any]) -> dict[str, Any]:
+    """config.json; `rope_parameters` is read by transformers 5, `rope_theta` by older ones and by other programs."""
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.n_embd,
+        "intermediate_size": config.ffn_hidden,
+        "num_hidden_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "num_key_value_heads": config.n_kv_head,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.block_size,
+        "rms_norm_eps": config.norm_eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_theta": config.rope_theta,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "use_sliding_window": False,
+        "sliding_window": None,
+        "layer_types": ["full_attention"] * config.n_layer,
+        "tie_word_embeddings": config.tie_weights,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "dtype": "float32",
+        **_special_ids(tok_config),
+    }
+
+
+def hf_tokenizer(tokenizer: Tokenizer, tok_config: dict[str, Any]) -> dict[str, Any]:
+    """tokenizer.json with a post-processor that puts <bos> in front, as in training."""
+    bos, number = tok_config["bos_token"], tok_config["bos_token_id"]
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, number)]
+    )
+    return json.loads(copy.to_str())
+
+
+def hf_tokenizer_config(config: GPTConfig, tok_config: dict[str, Any]) -> dict[str, Any]:
+    """tokenizer_config.json. `PreTrainedTokenizerFast` is known to transformers 4 and 5."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **{f"{name}_token": tok_config[f"{name}_token"] for name in ("pad", "unk", "bos", "eos")},
+        "model_max_length": config.block_size,
+        "model_input_names": ["input_ids", "attention_mask"],  # Qwen3 takes no token_type_ids
+        "padding_side": "left",
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # a typed <eos> stays text
+    }
+
+
+def model_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> str:
+    """README.md: what the model is, how good it is, how to load it, what it cannot do."""
+    code = facts.get("language") or ""
+    try:
+        language = load_language(code)
+        english, own, prompt = language.english_name, language.name, language.prompts[0]
+        code = language.code
+    except TatarLLMError:
+        english, own, prompt = code or "unknown", "", "Казан – "
+    corpus = facts.get("corpus") or "not recorded"
+    bits = (facts.get("val") or {}).get("bits_per_byte")
+    measured = f"{bits:.3f}" if bits else "not measured"
+    fallback = f"\n**{facts['fallback']}**\n" if facts.get("fallback") else ""
+    tag = f"language:\n- {code}\n" if re.fullmatch(r"[a-z]{2,3}", code) else ""
+    return f"""---
+{tag}library_name: transformers
+pipeline_tag: text-generation
+tags:
+- tatar-llm
+---
+
+# {english} language model, {config.parameters() / 1e6:.1f} M parameters
+
+A small model that continues {english} text. It was trained from scratch with tatar-llm {__version__} ({Path(place.name).name}).
+{fallback}
+| | |
+|---|---|
+| language | {english}{f" ({own})" if own else ""} |
+| training text | {corpus} |
+| bits per byte on held-out text | {measured} |
+| steps trained | {facts.get("step") if facts.get("step") is not None else "not recorded"} |
+| layers, width, heads | {config.n_layer}, {config.n_embd}, {config.n_head} ({config.n_kv_head} for keys and values) |
+| context | {config.block_size} tokens |
+| vocabulary | {config.vocab_size} tokens, byte-level BPE |
+
+The network is the one that transformers calls Qwen3; no code of its own is needed.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+ids = tokenizer({json.dumps(prompt, ensure_ascii=False)}, return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids)[0], skip_special_tokens=True))
+```
+
+The tokenizer puts `<bos>` in front of every text, as in training. A typed `<eos>` is encoded as text.
+
+## Limits
+
+The model is small. It continues text; it does not follow instructions. It invents facts, names and numbers, repeats
+itself, and carries over whatever its training text holds, mistakes and prejudice included. Do not rely on what it says.
+"""
+
+
+def _special_ids(tok_config: dict[str, Any]) -> dict[str, int]:
+    return {f"{name}_token_id": tok_config[f"{name}_token_id"] for name in ("bos", "eos", "pad")}
+
+
+def _marker(facts: dict[str, Any]) -> dict[str, Any]:
+    known = {name: facts.get(name) for name in ("language", "corpus", "step", "tokenizer_sha256")}
+    return {"version": __version__, **known, "bits_per_byte": (facts.get("val") or {}).get("bits_per_byte")}
+
+
+# -- before writing ----------------------------------------------------------------------------------------------
+
+
+def _need_transformers() -> None:
+    with _quiet():
+        try:
+            from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+        except ImportError as error:
+            raise TatarLLMError('export hf needs transformers: pip install "tatar-llm[hf]"') from error
+
+
+def _need_replaceable(target: Path, workspace: Workspace, place: ModelPlace, force: bool) -> None:
+    """Refuse to replace what is not ours to replace."""
+    if target.exists() and not target.is_dir():
+        raise TatarLLMError(f"{target} is a file: choose another folder with --out DIR")
+    if not target.is_dir() or not any(target.iterdir()):
+        return
+    here = target.resolve()
+    for kept in (Path.cwd(), workspace.root, place.model, place.tokenizer):
+        if here == kept.resolve() or here in kept.resolve().parents:
+            raise TatarLLMError(f"{target} holds {kept}, which an export must not replace: choose another folder")
+    if not force and not _is_export(target):
+        raise TatarLLMError(f"{target} holds something that is no export of tatar-llm: take --force to replace it")
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return MARKER in read_json(folder / "config.json")
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+# -- the check ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers without its network, its warnings and its progress bars; all as before afterwards."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    restore = contextlib.ExitStack()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.suppress(ImportError):
+                from transformers.utils import logging
+
+                restore.callback(logging.set_verbosity, logging.get_verbosity())
+                if logging.is_progress_bar_enabled():
+                    restore.callback(logging.enable_progress_bar)
+                logging.set_verbosity_error()
+                logging.disable_progress_bar()
+            yield
+    finally:
+        restore.close()
+        if before is None:
+            os.environ.pop("HF_HUB_OFFLINE", None)
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
+def _check(folder: Path, model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any]) -> None:
+    """Reload `folder` with transformers and compare; raises TatarLLMError naming the first difference."""
+    import transformers
+
+    with _quiet(), torch.inference_mode():
+        try:
+            theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).float().eval()
+            their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            problem = _tokenizer_problem(their_tokenizer, tokenizer, tok_config) or _model_problem(
+                theirs, model, [tok_config["bos_token_id"], *encode_text(tokenizer, " ".join(CHECK_LINES))]
+            )
+        except Exception as error:  # whatever transformers raises on a folder that it does not like
+            reason = (str(error).splitlines() or [""])[0]
+            problem = f"it does not load or run ({type(error).__name__}: {reason})"
+    if problem:
+        raise TatarLLMError(
+            f"the export is not equal to the model in transformers {transformers.__version__}: {problem}; "
+            "nothing was written. Try the version of transformers in constraints.txt"
+        )
+
+
+def _tokenizer_problem(theirs: Any, tokenizer: Tokenizer, tok_config: dict[str, Any]) -> str:
+    for text in (*CHECK_LINES, *random_texts(200)):
+        ids = [tok_config["bos_token_id"], *encode_text(tokenizer, text)]
+        if theirs(text)["input_ids"] != ids:
+            return f"other ids for {text!r}"
+        for skip in (False, True):
+            if theirs.decode(ids, skip_special_tokens=skip) != tokenizer.decode(ids, skip_special_tokens=skip):
+                return f"another text from the ids of {text!r}"
+    return ""
+
+
+def _model_problem(theirs: Any, model: GPT, text: list[int]) -> str:
+    """Whole sequences, then token by token with both caches, then both ways of generating."""
+    block = model.config.block_size
+    noise = torch.randint(model.config.vocab_size, (2, min(block, 512)), generator=torch.Generator().manual_seed(0))
+    for name, ids in (("random ids", noise), ("Tatar text", torch.tensor([text[:block]]))):
+        if problem := _gap(model(ids)[0], theirs(input_ids=ids).logits):
+            return f"logits of {name} {problem}"
+    steps = min(8, block // 2)
+    if not steps:
+        return ""
+    ids = torch.tensor([text[: block - steps][:16]])
+    cache, past = KVCache(model.config, 1, block, model.device, torch.float32), None
+    fresh, margins = ids, []
+    for _ in range(steps):
+        ours, answer = model(fresh, cache=cache)[0], theirs(input_ids=fresh, past_key_values=past, use_cache=True)
+        past = answer.past_key_values
+        if problem := _gap(ours, answer.logits):
+            return f"logits with the cache of keys and values {problem}"
+        best = ours[0, -1].topk(2)
+        margins.append(float(best.values[0] - best.values[1]) / _scale(ours))
+        fresh = best.indices[:1][None]
+    ours = list(generate(model, ids[0].tolist(), Settings(max_new_tokens=steps, temperature=0)))
+    greedy = theirs.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, temperature=None, top_k=None,
+        max_new_tokens=steps, min_new_tokens=steps, eos_token_id=-1,
+    )[0, ids.size(1) :].tolist()  # fmt: skip
+    for position, (mine, other) in enumerate(zip(ours, greedy, strict=True)):
+        if margins[position] <= 2 * TOLERANCE:  # a tie: either token is right, and what follows differs
+            break
+        if mine != other:
+            return f"greedy generation differs from token {position + 1} on"
+    return ""
+
+
+def _gap(ours: Tensor, theirs: Tensor) -> str:
+    gap = float((ours - theirs).abs().max())
+    return "" if gap <= TOLERANCE * _scale(ours) else f"differ by {gap:.1e}"
+
+
+def _scale(logits: Tensor) -> float:
+    return max(1.0, float(logits.abs().max()))
+
+
+def random_texts(count: int) -> list[str]:
+    """Strings of characters from all of Unicode, Tatar letters and special tokens among them; always the same ones."""
+    source = random.Random(0)
+    pieces = ("<eos>", "<pad>", "<|end|>", " ", "  ", "\n", "\r\n", "\t", "'s", "12345", "\u0301", "\u200d", "ә", "Җң", "!?")
+    texts = []
+    for _ in range(count):
+        parts = []
+        for _ in range(source.randint(1, 30)):
+            number = source.choice((source.randrange(0x80), source.randrange(0x400, 0x530), source.randrange(0x110000)))
+            parts.append(chr(number) if not 0xD800 <= number < 0xE000 and source.random() < 0.7 else source.choice(pieces))
+        texts.append("".join(parts))
+    return texts

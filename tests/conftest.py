@@ -1,0 +1,94 @@
+"""What several tests share: made-up Tatar lines, a tiny workspace, its tokenizer, a tiny random model."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from tatar_llm.config import GPTConfig, TokenizerConfig
+from tatar_llm.workspace import Workspace, sha256_file, write_json, write_text
+
+WHO = ("Әби", "Бабай", "Әни", "Әти", "Апа", "Абый", "Укытучы", "Күрше")
+WHEN = ("бүген", "хәзер", "иртән", "кичен")
+WHERE = ("өйдә", "бакчада", "авылда", "мәктәптә", "урамда", "шәһәрдә")
+WHAT = ("китап укый", "җыр җырлый", "чәй эчә", "хат яза", "су ташый", "эш эшли", "дустын көтә", "кар көри")
+
+
+def tatar_lines(count: int, seed: int = 0) -> list[str]:
+    """`count` simple sentences, always the same ones for a seed."""
+    source = random.Random(seed)
+    return [
+        f"{source.choice(WHO)} {source.choice(WHEN)} {source.choice(WHERE)} {source.choice(WHAT)}."
+        for _ in range(count)
+    ]
+
+
+def write_corpus(workspace: Workspace, train: list[str], val: list[str], document: str = "line") -> None:
+    """A prepared corpus: documents (of several lines where `document` is "blank"), with the manifest that goes along."""
+    end = "\n" if document == "line" else "\n\n"
+    for path, documents in ((workspace.train_text, train), (workspace.val_text, val)):
+        write_text(path, "".join(text + end for text in documents))
+    facts = {"document": document, "language": "tat", "corpus": "made-up", "fallback": None}
+    parts = {
+        name: {"sha256": sha256_file(path), "bytes": path.stat().st_size, "lines": len(documents)}
+        for name, path, documents in (("train", workspace.train_text, train), ("val", workspace.val_text, val))
+    }
+    write_json(workspace.corpus_manifest, facts | parts)
+
+
+@pytest.fixture(scope="session")
+def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """400 + 40 sentences, a tokenizer of 500 tokens, token files. Shared: read it, never write to it."""
+    from tatar_llm.tokenizer import encode_corpus, train_tokenizer
+
+    workspace = Workspace(tmp_path_factory.mktemp("эш урыны"))
+    write_corpus(workspace, tatar_lines(400), tatar_lines(40, seed=1))
+    train_tokenizer(TokenizerConfig(vocab_size=500), workspace)
+    encode_corpus(workspace)
+    return workspace
+
+
+@pytest.fixture
+def own_workspace(tiny_workspace: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the tiny workspace to change at will."""
+    shutil.copytree(tiny_workspace.root, tmp_path / "workspace")
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_workspace: Workspace) -> tuple:
+    """The tokenizer and its config."""
+    from tatar_llm.tokenizer import load_tokenizer
+
+    return load_tokenizer(tiny_workspace.tokenizer)
+
+
+@pytest.fixture
+def tiny_config(tiny_tokenizer: tuple) -> GPTConfig:
+    """Two layers of width 64."""
+    return GPTConfig(n_layer=2, n_head=4, n_embd=64, block_size=32, vocab_size=tiny_tokenizer[1]["vocab_size"])
+
+
+@pytest.fixture
+def tiny_model(tiny_config: GPTConfig) -> Iterator:
+    """A random network whose next token is far from uniform, in evaluation mode."""
+    import torch
+
+    from tatar_llm.model import GPT
+
+    torch.manual_seed(0)
+    model = GPT(tiny_config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(3 if name == "embedding.weight" else 5)
+            else:
+                parameter.add_(0.1 * torch.randn_like(parameter))  # gains of one would hide a mix-up of the norms
+    return model

@@ -1,0 +1,213 @@
+"""The network: transformers' Qwen3 is the reference; the cache, the loss and checkpointing change nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tatar_llm.config import GPTConfig
+from tatar_llm.errors import TatarLLMError
+from tatar_llm.model import GPT, KVCache
+from tatar_llm.model.loss import chunked_cross_entropy
+
+SMALL = GPTConfig(n_layer=2, n_head=4, n_embd=32, block_size=24, vocab_size=50)
+
+
+def ids_like(config: GPTConfig, batch: int, length: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def lively(config: GPTConfig) -> GPT:
+    """Random weights large enough that every part of the graph shows in the logits."""
+    torch.manual_seed(0)
+    model = GPT(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter * 5 if parameter.dim() == 2 else parameter + 0.2 * torch.randn_like(parameter))
+    return model
+
+
+def qwen3(model: GPT):
+    """The same network as transformers builds it."""
+    transformers = pytest.importorskip("transformers")
+    from tatar_llm.export.hf import hf_config, hf_weights
+
+    special = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    values = hf_config(model.config, special)
+    reference = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**values))
+    missing, unexpected = reference.load_state_dict(hf_weights(model), strict=False)
+    assert missing == (["lm_head.weight"] if model.config.tie_weights else [])
+    assert not unexpected
+    reference.tie_weights()
+    return reference
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"tie_weights": False},
+        {"n_kv_head": 4},
+        {"n_kv_head": 1, "rope_theta": 500.0},
+        {"ffn_hidden": 40, "norm_eps": 1e-3},
+    ],
+    ids=str,
+)
+def test_same_as_transformers_in_training(values: dict) -> None:
+    model = lively(dataclasses.replace(SMALL, **values)).train()
+    reference = qwen3(model).train()
+    ids, targets = ids_like(SMALL, 3, 24), ids_like(SMALL, 3, 24, seed=1)
+    ours, loss = model(ids, targets)
+    theirs = reference(input_ids=ids).logits
+    assert (ours - theirs).abs().max() < 1e-5
+    loss.backward()
+    F.cross_entropy(theirs.flatten(0, 1), targets.flatten()).backward()
+    from tatar_llm.export.hf import hf_name
+
+    gradients = dict(reference.named_parameters())
+    for name, parameter in model.named_parameters():
+        other = gradients[hf_name(name)].grad
+        assert (parameter.grad - other).abs().max() < 1e-5 * max(1.0, float(other.abs().max())), name
+
+
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(1, 23), max_size=6), batch=st.integers(1, 3))
+def test_the_cache_changes_nothing(cuts: list[int], batch: int) -> None:
+    model = lively(SMALL).eval()
+    ids = ids_like(SMALL, batch, 24)
+    cache = KVCache(SMALL, batch, 24, torch.device("cpu"), torch.float32)
+    edges = [0, *sorted(set(cuts)), 24]
+    with torch.inference_mode():
+        parts = [model(ids[:, a:b], cache=cache)[0] for a, b in zip(edges, edges[1:], strict=False)]
+        whole, _ = model(ids)
+    assert cache.position == 24
+    assert (torch.cat(parts, dim=1) - whole).abs().max() < 1e-5
+
+
+def test_the_future_is_not_seen() -> None:
+    model = lively(SMALL).eval()
+    ids = ids_like(SMALL, 1, 24)
+    other = ids.clone()
+    other[0, 12:] = (other[0, 12:] + 1) % 50
+    with torch.inference_mode():
+        first, second = model(ids)[0], model(other)[0]
+    assert torch.allclose(first[0, :12], second[0, :12], atol=1e-6)
+    assert not torch.allclose(first[0, 12:], second[0, 12:], atol=1e-2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.integers(1, 40), chunk=st.integers(1, 50), hidden=st.sampled_from([0.0, 0.3, 1.0]), seed=st.integers(0, 99)
+)
+def test_chunked_loss_is_cross_entropy(count: int, chunk: int, hidden: float, seed: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    x = (3 * torch.randn(count, 8, generator=source)).requires_grad_()
+    weight = torch.randn(30, 8, generator=source).requires_grad_()
+    targets = torch.randint(30, (count,), generator=source)
+    targets[torch.rand(count, generator=source) < hidden] = -100
+    loss = chunked_cross_entropy(x, weight, targets, chunk)
+    (2.5 * loss).backward()
+    grads, x.grad, weight.grad = (x.grad, weight.grad), None, None
+    if (targets == -100).all():  # cross_entropy says nan here; a batch without targets must not spoil a run
+        assert loss == 0
+        assert not grads[0].any() and not grads[1].any()
+        return
+    expected = F.cross_entropy(x @ weight.t(), targets)
+    (2.5 * expected).backward()
+    assert torch.allclose(loss, expected, atol=1e-5)
+    assert torch.allclose(grads[0], x.grad, atol=1e-5)
+    assert torch.allclose(grads[1], weight.grad, atol=1e-4)
+
+
+def test_chunked_loss_of_huge_logits_is_finite() -> None:
+    x, weight = torch.full((2, 4), 1e3), torch.eye(4) * 1e3
+    assert torch.isfinite(chunked_cross_entropy(x, weight, torch.tensor([0, 3]), 1))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_loss_with_and_without_logits(tied: bool) -> None:
+    ids, targets = ids_like(SMALL, 2, 24), ids_like(SMALL, 2, 24, seed=1)
+    targets[0, :7] = -100
+    results = []
+    for wanted in (True, False):
+        model = lively(dataclasses.replace(SMALL, tie_weights=tied)).train()
+        logits, loss = model(ids, targets, return_logits=wanted)
+        assert (logits is not None) == wanted
+        loss.backward()
+        results.append((loss, [parameter.grad for parameter in model.parameters()]))
+    (loss, grads), (chunked, chunked_grads) = results
+    assert torch.allclose(loss, chunked, atol=1e-5)
+    for one, other in zip(grads, chunked_grads, strict=True):
+        assert torch.allclose(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradient_checkpointing_changes_nothing(dropout: float) -> None:
+    grads = []
+    for checkpointing in (False, True):
+        model = lively(dataclasses.replace(SMALL, dropout=dropout)).train()
+        model.gradient_checkpointing = checkpointing
+        torch.manual_seed(1)
+        model(ids_like(SMALL, 2, 24), ids_like(SMALL, 2, 24, seed=1), return_logits=False)[1].backward()
+        grads.append([parameter.grad for parameter in model.parameters()])
+    for one, other in zip(*grads, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("values", [{}, {"tie_weights": False}, {"n_kv_head": 1}, {"ffn_hidden": 7, "n_layer": 3}], ids=str)
+def test_the_formula_counts_the_parameters(values: dict) -> None:
+    config = dataclasses.replace(SMALL, **values)
+    assert config.parameters() == GPT(config).parameter_count()
+
+
+def test_tied_weights_are_one_tensor() -> None:
+    tied, free = GPT(SMALL), GPT(dataclasses.replace(SMALL, tie_weights=False))
+    assert tied.head.weight is tied.embedding.weight
+    assert free.head.weight is not free.embedding.weight
+
+
+def test_a_fresh_network_knows_nothing() -> None:
+    torch.manual_seed(0)
+    _, loss = GPT(SMALL)(ids_like(SMALL, 4, 24), ids_like(SMALL, 4, 24, seed=1))
+    assert abs(float(loss) - torch.log(torch.tensor(50.0))) < 0.1
+
+
+def test_norms_do_not_decay() -> None:
+    model = GPT(SMALL)
+    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.95), "cpu")
+    decayed, free = optimizer.param_groups
+    assert decayed["weight_decay"] == 0.1 and all(parameter.dim() == 2 for parameter in decayed["params"])
+    assert free["weight_decay"] == 0 and all(parameter.dim() == 1 for parameter in free["params"])
+    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_too_long_is_one_line() -> None:
+    model = GPT(SMALL)
+    with pytest.raises(TatarLLMError, match="25 tokens do not fit into the context of 24"):
+        model(ids_like(SMALL, 1, 25))
+    cache = KVCache(SMALL, 1, 24, torch.device("cpu"), torch.float32)
+    with torch.inference_mode():
+        model(ids_like(SMALL, 1, 20), cache=cache)
+        with pytest.raises(TatarLLMError, match="25 tokens"):
+            model(ids_like(SMALL, 1, 5), cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"n_embd": 30, "n_head": 4}, "not divisible by n_head 4: take --n_embd 28"),
+        ({"n_embd": 12, "n_head": 4}, "odd number"),
+        ({"n_head": 4, "n_kv_head": 3}, "n_kv_head 3"),
+        ({"n_layer": 0}, "n_layer is 0"),
+        ({"vocab_size": 70000}, "65535"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_networks_that_cannot_be(values: dict, said: str) -> None:
+    with pytest.raises(TatarLLMError, match=said):
+        GPTConfig(**values)
