@@ -1,9 +1,9 @@
 # Sourced by run_pipeline.sh and run_tests.sh: a Python, .venv, and what the project needs. Works with bash 3.2 (macOS).
 
 choose_python() {
-  # The newest Python from 3.11 on that can make virtual environments.
+  # The machine's own python3 if it is 3.11 or newer and can make virtual environments, otherwise the next best.
   local candidate
-  for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3.14 python3 python; do
+  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python3.14 python; do
     if [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 &&
       "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
       printf '%s\n' "$candidate"

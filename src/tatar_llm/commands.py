@@ -21,6 +21,7 @@ from tatar_llm.config import (
     recipe_names,
 )
 from tatar_llm.console import human_time, say
+from tatar_llm.errors import UsageError
 from tatar_llm.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,9 +89,12 @@ def train(args: argparse.Namespace) -> int:
     sampler = SampleWhileTraining(workspace)
     try:
         if args.resume:
+            _refuse_changes(args)
             finished = resume(workspace, on_validation=sampler)
         else:
             recipe = chosen_recipe(args)  # first: a mistyped flag must not wait for the encoding
+            if args.vocab_size:
+                say("the vocabulary comes from the tokenizer: --vocab_size belongs to `tatar-llm tokenizer`")
             encode_if_stale(workspace)
             finished = start_training(
                 recipe, workspace, minutes=args.minutes, free_size=size_is_free(args),
@@ -326,6 +330,14 @@ def introduce(place: ModelPlace) -> None:
 def resume_command(workspace: Workspace) -> str:
     place = "" if str(workspace.root) == "." else f' --workspace "{workspace.root}"'
     return f"tatar-llm train --resume{place}"
+
+
+def _refuse_changes(args: argparse.Namespace) -> None:
+    """A resumed run keeps its settings: a flag that asks for others is a mistake, not to be passed over."""
+    changed = [*given(args, GPTConfig), *given(args, TrainConfig)]
+    changed += [name for name in ("recipe", "minutes") if getattr(args, name)]
+    if changed:
+        raise UsageError(f"--resume keeps the run's settings: leave out --{changed[0]}, or start a new run without --resume")
 
 
 def _same_folder(folder: str, workspace: Workspace) -> bool:

@@ -65,7 +65,7 @@ class GPTConfig:
     n_head: int = 8
     """Number of query heads."""
     n_kv_head: int = 0
-    """Number of key and value heads; 0 takes half of n_head where that divides, otherwise n_head."""
+    """Number of key and value heads; 0 takes half of n_head where that is even, otherwise n_head."""
     n_embd: int = 512
     """Width of the residual stream."""
     ffn_hidden: int = 0
@@ -85,8 +85,7 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         if not self.n_kv_head:
-            half = self.n_head // 2
-            object.__setattr__(self, "n_kv_head", half if half and self.n_head % half == 0 else self.n_head)
+            object.__setattr__(self, "n_kv_head", self.n_head // 2 if self.n_head % 2 == 0 else self.n_head)
         if not self.ffn_hidden:
             object.__setattr__(self, "ffn_hidden", 3 * self.n_embd)
         for name in ("n_layer", "n_head", "n_kv_head", "n_embd", "ffn_hidden", "block_size", "vocab_size"):

@@ -15,15 +15,17 @@ from tatar_llm.device import Execution
 from tatar_llm.training import start
 from tatar_llm.training.planner import (
     MOST_PASSES,
+    REPEATS_WORTH,
     SIZES,
+    TOKENS_A_PARAMETER,
     Plan,
     autocast_dtype,
     choose_size,
     compile_pays,
-    expected_loss,
     measure_flops,
     split_micro_batch,
     timed_settings,
+    useful_tokens,
 )
 
 PLAN = Plan(
@@ -68,12 +70,22 @@ def test_dropout_follows_the_passes() -> None:
     assert tokens == MOST_PASSES * 1_000_000
 
 
-@given(parameters=st.floats(1e5, 1e9), tokens=st.floats(1e4, 1e10), unique=st.floats(1e4, 1e9))
-def test_expected_loss_falls_with_size_data_and_variety(parameters: float, tokens: float, unique: float) -> None:
-    loss = expected_loss(parameters, tokens, unique)
-    assert expected_loss(2 * parameters, tokens, unique) < loss
-    assert expected_loss(parameters, 2 * tokens, unique) <= loss
-    assert expected_loss(parameters, tokens, 2 * unique) <= loss + 1e-9
+@given(tokens=st.floats(1, 1e10), unique=st.integers(1000, 10**9), factor=st.floats(1, 50))
+def test_repeats_are_worth_less_and_less(tokens: float, unique: int, factor: float) -> None:
+    useful = useful_tokens(tokens, unique)
+    assert useful <= tokens + 1e-6 and useful <= unique * (1 + REPEATS_WORTH)
+    assert useful_tokens(tokens * factor, unique) >= useful - 1e-6
+    assert useful_tokens(tokens, int(unique * factor)) >= useful * (1 - 1e-9)
+    if tokens <= unique:
+        assert useful == tokens
+
+
+def test_the_network_can_be_filled_by_what_it_sees() -> None:
+    for seconds in (60, 600, 6000, 60_000):
+        for unique in (100_000, 5_000_000, 100_000_000):
+            config, tokens = choose_size(1e11, seconds, unique, GPTConfig())
+            smallest = (config.n_layer, config.n_embd, config.n_head) == SIZES[0]
+            assert smallest or useful_tokens(tokens, unique) >= TOKENS_A_PARAMETER * config.parameters()
 
 
 @pytest.mark.parametrize("tokens", [1000, 3_000_000, 60_000_000, 500_000_000])

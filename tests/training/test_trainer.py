@@ -224,6 +224,20 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     assert not trainer.run.best_model.exists()
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_second_signal_does_not_wait(tmp_path: Path, times: int) -> None:
+    def interrupt(*_: object) -> None:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    trainer = make_trainer(tmp_path, steps=9, plan={"eval_interval": 3}, on_validation=interrupt)
+    with pytest.raises(Interrupted if times == 1 else KeyboardInterrupt):
+        trainer.fit()
+    assert [path.name for path in checkpoints(trainer.run.checkpoints)] == ["step_000003"] * (2 - times)
+    assert signal.getsignal(signal.SIGINT) is before  # the handlers of before are back
+
+
 def test_patience_stops_and_the_best_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([50.0, 40.0, 40.0, 45.0, 41.0, 1.0])
     monkeypatch.setattr(trainer_module, "score", lambda *_: Score(next(values), 10, 40))

@@ -6,13 +6,18 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-WORD = re.compile(r"\w+(?:-\w+)*")
+WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 RUN = 8
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation."""
+    """The words of a text in lower case, without punctuation and numbers."""
     return WORD.findall(text.lower())
+
+
+def whole_words(text: str) -> str:
+    """`text` without the word at its end, which the limit on new tokens may have cut in two."""
+    return text[: text.rfind(" ") + 1] if text[-1:].isalpha() else text
 
 
 def known_word_share(samples: Iterable[str], train_text: Path) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tatar_llm.console import say
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.evaluation.copying import copied_share, known_word_share
+from tatar_llm.evaluation.copying import copied_share, known_word_share, whole_words
 from tatar_llm.evaluation.report import write_report
 from tatar_llm.generation import Settings, stream
 from tatar_llm.languages import load_language
@@ -120,7 +120,7 @@ def _samples(
     shares = {}
     if workspace.train_text.is_file():
         shares = {
-            "known_words": known_word_share([s["prompt"] + s["continuation"] for s in made], workspace.train_text),
+            "known_words": known_word_share(map(whole_words, continuations), workspace.train_text),
             "copied": copied_share(continuations, workspace.train_text),
         }
     return {"samples": made, **shares}

@@ -39,6 +39,8 @@ class Settings:
             raise TatarLLMError(f"top_k is {self.top_k}: it must be at least 0")
         if not 0 < self.top_p <= 1:
             raise TatarLLMError(f"top_p is {self.top_p}: it must be greater than 0 and at most 1")
+        if self.seed is not None and not -(2**63) <= self.seed < 2**64:
+            raise TatarLLMError(f"seed is {self.seed}: it must fit into 64 bits")
 
 
 @torch.inference_mode()

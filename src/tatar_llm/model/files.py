@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,9 @@ def load_model_file(path: str | Path) -> dict[str, Any]:
         raise TatarLLMError(f"no model at {path}: train one with `tatar-llm train`, or see `tatar-llm runs`")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged file leads torch to almost any, OSError (EINVAL) for one that is cut off
         raise TatarLLMError(f"{path} is not a readable model file (cut off, or not made by this program)") from error
     if not isinstance(content, dict) or not {"model", "config"} <= content.keys():
         raise TatarLLMError(f"{path} holds no model of tatar-llm (keys model and config are missing)")

@@ -47,7 +47,7 @@ def read_tokens(path: str | Path) -> TokenFile:
         tokens = np.array(facts.pop("document_tokens"), dtype=np.int64)
         sizes = np.array(facts.pop("document_bytes"), dtype=np.int64)
         ids = np.memmap(path, dtype=np.uint16, mode="r")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TatarLLMError(f"{path} cannot be read: run `tatar-llm tokenizer` again") from error
     if len(ids) != tokens.sum() or len(tokens) != len(sizes):
         raise TatarLLMError(f"{path} is torn (its length differs from its .json): run `tatar-llm tokenizer` again")
@@ -110,19 +110,22 @@ def _unchanged(workspace: Workspace, facts: dict[str, Any]) -> bool:
 
 def documents(path: Path, kind: str) -> Iterator[str]:
     """The documents of a processed text file: its lines, or what stands between blank lines (`kind` "blank")."""
-    with open(path, encoding="utf-8", newline="\n") as file:
-        if kind == "line":
-            yield from (line.rstrip("\n") for line in file if line != "\n")
-            return
-        block: list[str] = []
-        for line in file:
-            if line != "\n":
-                block.append(line.rstrip("\n"))
-            elif block:
+    try:
+        with open(path, encoding="utf-8", newline="\n") as file:
+            if kind == "line":
+                yield from (line.rstrip("\n") for line in file if line != "\n")
+                return
+            block: list[str] = []
+            for line in file:
+                if line != "\n":
+                    block.append(line.rstrip("\n"))
+                elif block:
+                    yield "\n".join(block)
+                    block = []
+            if block:
                 yield "\n".join(block)
-                block = []
-        if block:
-            yield "\n".join(block)
+    except UnicodeDecodeError as error:
+        raise TatarLLMError(f"{path} is not UTF-8: convert it, or run `tatar-llm prepare`") from error
 
 
 def _encode_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from tokenizers import Tokenizer
 
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.workspace import read_json
+
+# How a byte-level vocabulary writes bytes as letters (GPT-2): printable Latin-1 as itself, the others from U+0100 on.
+PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+OTHERS = sorted(set(range(256)) - set(PRINTABLE))
+BYTES = {chr(byte): byte for byte in PRINTABLE} | {chr(256 + place): byte for place, byte in enumerate(OTHERS)}
 
 NEEDED = ("bos_token_id", "eos_token_id", "vocab_size")
 
@@ -44,7 +50,7 @@ def load_tokenizer(path: str | Path = "tokenizer") -> tuple[Tokenizer, dict[str,
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of `text` alone, without <bos> or <eos>. Lone surrogates, which UTF-8 cannot hold, become U+FFFD."""
+    """Ids of `text` alone, without <bos> or <eos>. Lone surrogates, which UTF-8 cannot hold, become a question mark."""
     return tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False).ids
 
 
@@ -54,16 +60,13 @@ def decode_stream(tokenizer: Tokenizer) -> Callable[[int | None], str]:
     A letter's bytes may be spread over several tokens; they are held back until the letter is whole, so that a
     half character never reaches the screen.
     """
-    held: list[int] = []
+    special = tokenizer.get_added_tokens_decoder().keys()
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def step(token: int | None) -> str:
-        if token is not None:
-            held.append(token)
-        text = tokenizer.decode(held, skip_special_tokens=True)
-        unfinished = text.endswith("\ufffd") and len(held) < 8  # 8 bytes that make no letter are none
-        if unfinished and token is not None:
-            return ""
-        held.clear()
-        return text
+        if token is None:
+            return decoder.decode(b"", final=True)
+        letters = "" if token in special else tokenizer.id_to_token(token) or ""
+        return decoder.decode(bytes(BYTES[letter] for letter in letters))
 
     return step

@@ -126,4 +126,4 @@ def _lines(path: Path) -> Iterator[str]:
         with open(path, encoding="utf-8", newline="\n") as file:
             yield from file
     except UnicodeDecodeError as error:
-        raise TatarLLMError(f"{path} is not UTF-8 (byte {error.start}): convert it, or run `tatar-llm prepare`") from error
+        raise TatarLLMError(f"{path} is not UTF-8: convert it, or run `tatar-llm prepare`") from error

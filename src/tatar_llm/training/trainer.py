@@ -44,8 +44,13 @@ class Clock:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
+        self.in_steps = 0.0
         self._per_step: list[float] = []
         self._last = time.perf_counter()
+
+    def usual_step(self) -> float:
+        """Seconds of one step of late, without the odd slow one."""
+        return statistics.median(self._per_step[-9:])
 
     def mark(self, steps: int = 0) -> float:
         """Count the time since the last mark, in which `steps` training steps were done (0: something else)."""
@@ -56,6 +61,7 @@ class Clock:
                 usual = statistics.median(self._per_step[-50:]) * steps
                 stretch = usual if stretch > 60 + 10 * usual else stretch
             self._per_step.append(stretch / steps)
+            self.in_steps += stretch
         self.seconds += stretch
         return stretch
 
@@ -96,6 +102,7 @@ class Trainer:
         self.stretch = 0.0  # seconds of training steps since the last log line
         self.reserve = 0.0
         self.seconds_to_first_step = 0.0
+        self.began = 0.0  # seconds at which the loop started
         self.stop_signal = 0
 
     @property
@@ -109,6 +116,7 @@ class Trainer:
         self.model.train()
         losses: list[torch.Tensor] = []
         first_step = since_log = self.counted = self.step
+        self.began = self.clock.seconds
         with self._listen_for_signals(), progress("training", None, "steps") as advance:
             while self.step < self.plan.total_steps:
                 loss, norm = self._train_step()
@@ -248,8 +256,8 @@ class Trainer:
             return
         while self.revised < len(REVISE_AT) and self.clock.seconds >= REVISE_AT[self.revised] * self.plan.seconds:
             self.revised += 1
-        worked = self.clock.seconds - self.seconds_to_first_step
-        per_step = worked / max(1, self.step - first_step - 1)
+        beside = max(0.0, self.clock.seconds - self.began - self.clock.in_steps)  # validations, checkpoints
+        per_step = self.clock.usual_step() + beside / (self.step - first_step)
         left = self.plan.seconds - self.reserve - self.clock.seconds
         total = max(self.step + 1, self.step + round(left / per_step))
         if abs(total - self.plan.total_steps) > 0.01 * self.plan.total_steps:

@@ -43,7 +43,7 @@ def held_out(tokens: TokenFile, config: GPTConfig, bos: int, most_tokens: int = 
         chosen = np.random.Generator(np.random.PCG64(0)).permutation(chosen)
     starts = np.concatenate(([0], np.cumsum(tokens.document_tokens)))
     pieces, size, scored_bytes = [], 0, 0.0
-    longest = max(config.block_size, wanted // 8) if wanted < total else total  # several documents, not one book
+    longest = max(config.block_size, wanted // min(8, len(chosen))) if wanted < total else total  # several documents, not one book
     for document in chosen:
         length = int(tokens.document_tokens[document])
         take = min(length, longest, max(wanted - size, 2))
