@@ -7,4 +7,4 @@ prepare_environment "" "[dev]"
 slow="not slow"
 if [ "${1:-}" = "--slow" ]; then slow=""; shift; fi
 .venv/bin/python -m ruff check .
-exec .venv/bin/python -m pytest -m "$slow" --cov --cov-report=term "$@"
+exec .venv/bin/python -m pytest -m "$slow" --cov --cov-report=term --cov-fail-under=85 "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -270,3 +271,17 @@ def test_front_doors_from_anywhere(tmp_path: Path, name: str, arguments: list[st
     assert done.returncode == code, done.stderr
     assert done.stdout == "" and len(done.stderr.splitlines()) == 1 and said in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spawned_process_prepares(tmp_path: Path) -> None:
+    """Windows and macOS start workers by spawn: nothing may depend on what a fork would have carried over."""
+    arguments = ["prepare", "--source", "sample", "--workspace", str(tmp_path)]
+    process = multiprocessing.get_context("spawn").Process(target=run_and_exit, args=(arguments,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    assert (tmp_path / "data" / "processed" / "train.txt").stat().st_size > 100_000
+
+
+def run_and_exit(arguments: list[str]) -> None:
+    raise SystemExit(main(arguments))

@@ -96,9 +96,10 @@ def test_a_book_does_not_fill_the_part_and_is_counted_as_cut() -> None:
     per_token = piece.bytes / piece.tokens
     assert per_token == pytest.approx(tokens.bytes / int(tokens.document_tokens.sum()), rel=0.3)
     book = held_out(documents([5000]), TINY, BOS, 800)
-    assert book.tokens == pytest.approx(100, abs=2)  # no more than an eighth of what is wanted from one document
-    assert book.bytes == pytest.approx(300, abs=8)
-    assert book.share == pytest.approx(100 / 5000, rel=0.03)  # what was scored, not what was wanted
+    assert book.tokens == pytest.approx(800, abs=2)  # a single document is cut at what is wanted
+    assert book.bytes == pytest.approx(2400, abs=8)
+    few = held_out(documents([5000, 10, 10, 10]), TINY, BOS, 800)
+    assert few.share == pytest.approx(few.tokens / 5030, rel=0.1)  # what was scored, not what was wanted
 
 
 def test_more_than_there_is_takes_all() -> None:

@@ -44,6 +44,8 @@ class Plan:
     checkpoint_interval: int
     seconds: float = 0.0
     """Time allowed for training, 0 when steps decide."""
+    most_steps: int = 0
+    """With `seconds`: no more steps than this however fast it goes (the corpus has no more to give); 0: no limit."""
     revisions: tuple[tuple[int, int], ...] = ()
     """(step, total_steps) each time measured speed corrected the plan."""
 
@@ -95,6 +97,15 @@ def useful_tokens(tokens: float, unique: float) -> float:
     return tokens if passes <= 1 else unique * (1 + REPEATS_WORTH * (1 - math.exp(-(passes - 1) / REPEATS_WORTH)))
 
 
+def most_passes(unique: float) -> float:
+    """Passes after which a small corpus is only learnt by heart.
+
+    10 at 22,000 tokens is measured (docs/experiments.md 2026-11-23); that it grows with the 0.4th power of the corpus,
+    up to MOST_PASSES at two million, is a guess between that point and the literature on repeated data.
+    """
+    return min(MOST_PASSES, 10 * (unique / 22_000) ** 0.4)
+
+
 def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfig) -> tuple[GPTConfig, int]:
     """The network that fits `seconds` at `flops`, and how many tokens it sees by then.
 
@@ -107,7 +118,7 @@ def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfi
         config = dataclasses.replace(
             base, n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_kv_head=0, ffn_hidden=0, dropout=0.0
         )
-        tokens = int(min(seconds * flops / config.flops_per_token(), MOST_PASSES * unique_tokens))
+        tokens = int(min(seconds * flops / config.flops_per_token(), most_passes(unique_tokens) * unique_tokens))
         enough = useful_tokens(tokens, unique_tokens) >= TOKENS_A_PARAMETER * config.parameters()
         if chosen is None or enough:
             chosen = config, tokens
@@ -119,7 +130,7 @@ def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfi
 
 def timed_settings(train: TrainConfig, config: GPTConfig, tokens: int) -> TrainConfig:
     """Batch, rate and schedule for a run of `tokens` tokens: small batches and high rates, so that there are steps."""
-    per_step = 4096 if tokens < 4e7 else 8192 if tokens < 2e8 else 32768
+    per_step = 1024 if tokens < 1e6 else 4096 if tokens < 4e7 else 8192 if tokens < 2e8 else 32768
     windows = max(1, per_step // config.block_size)
     return dataclasses.replace(
         train,

@@ -29,6 +29,7 @@ from tatar_llm.training.planner import (
     choose_size,
     compile_pays,
     measure_flops,
+    most_passes,
     split_micro_batch,
     timed_settings,
 )
@@ -82,17 +83,17 @@ def train(
     for reason in execution.reasons[:2]:
         say(reason)
     flops = measure_flops(execution, config.vocab_size, config.block_size, 4.0 if minutes else 2.0)
+    unique = inputs.manifest["train"]["tokens"]
     if minutes:
-        unique = inputs.manifest["train"]["tokens"]
         if free_size:
             config, tokens = choose_size(flops, minutes * 60 * (1 - FINAL_SHARE), unique, config)
             settings = timed_settings(settings, config, tokens)
         else:
-            tokens = int(minutes * 60 * flops / config.flops_per_token())
+            tokens = int(min(minutes * 60 * flops / config.flops_per_token(), most_passes(unique) * unique))
             per_step = settings.batch_size * settings.gradient_accumulation_steps * config.block_size
             settings = dataclasses.replace(settings, max_iters=max(10, tokens // per_step))
-    plan = _make_plan(settings, config, execution, flops, minutes)
-    if config.block_size + 1 > inputs.manifest["train"]["tokens"]:
+    plan = _make_plan(settings, config, execution, flops, minutes, unique)
+    if config.block_size + 1 > unique:
         Batches(inputs.train, config.block_size, settings.seed)  # raises, saying what to do
     _announce(config, settings, plan, inputs, flops)
     torch.manual_seed(settings.seed)
@@ -136,7 +137,7 @@ def _read_inputs(workspace: Workspace) -> Inputs:
 
 
 def _make_plan(
-    settings: TrainConfig, config: GPTConfig, execution: Execution, flops: float, minutes: float
+    settings: TrainConfig, config: GPTConfig, execution: Execution, flops: float, minutes: float, unique: int
 ) -> Plan:
     micro_batch, accumulation = split_micro_batch(settings, config, execution.device)
     per_step = micro_batch * accumulation * config.block_size
@@ -159,6 +160,7 @@ def _make_plan(
         eval_interval=settings.eval_interval or interval,
         checkpoint_interval=settings.checkpoint_interval or max(1, round(CHECKPOINT_SECONDS / seconds_a_step)),
         seconds=minutes * 60,
+        most_steps=math.ceil(most_passes(unique) * unique / per_step) if minutes else 0,
     )
 
 

@@ -260,6 +260,7 @@ class Trainer:
         per_step = self.clock.usual_step() + beside / (self.step - first_step)
         left = self.plan.seconds - self.reserve - self.clock.seconds
         total = max(self.step + 1, self.step + round(left / per_step))
+        total = min(total, self.plan.most_steps or total)
         if abs(total - self.plan.total_steps) > 0.01 * self.plan.total_steps:
             self.plan = self.plan.revised(self.step, total)
 
