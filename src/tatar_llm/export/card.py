@@ -1,45 +1,70 @@
-"""The model card: what it is, on what it was trained, how good it is, and what it cannot do."""
+"""The model card: what the model is, how good it is, how to load it, what it cannot do."""
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
+from tatar_llm import __version__
 from tatar_llm.config import GPTConfig
+from tatar_llm.errors import TatarLLMError
+from tatar_llm.languages import load_language
+from tatar_llm.training.runs import ModelPlace
 
 
-def model_card(name: str, config: GPTConfig, facts: dict[str, Any]) -> str:
-    """README.md of an exported folder."""
-    language = facts.get("language") or "tat"
-    val = facts.get("val") or {}
-    bits = val.get("bits_per_byte")
-    measured = f"{bits:.3f} bits per byte on held-out text of the same corpus" if bits else "not measured"
-    fallback = f"\n**Note:** {facts['fallback']}\n" if facts.get("fallback") else ""
+def model_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> str:
+    """README.md: what the model is, how good it is, how to load it, what it cannot do."""
+    code = facts.get("language") or ""
+    try:
+        language = load_language(code)
+        english, own, prompt = language.english_name, language.name, language.prompts[0]
+        code = language.code
+    except TatarLLMError:
+        english, own, prompt = code or "unknown", "", "Казан – "
+    corpus = facts.get("corpus") or "not recorded"
+    bits = (facts.get("val") or {}).get("bits_per_byte")
+    measured = f"{bits:.3f}" if bits else "not measured"
+    fallback = f"\n**{facts['fallback']}**\n" if facts.get("fallback") else ""
+    tag = f"language:\n- {code}\n" if re.fullmatch(r"[a-z]{2,3}", code) else ""
     return f"""---
-language: {language}
-library_name: transformers
+{tag}library_name: transformers
 pipeline_tag: text-generation
-tags: [tatar-llm, small-language-model]
+tags:
+- tatar-llm
 ---
 
-# {name}
+# {english} language model, {config.parameters() / 1e6:.1f} M parameters
 
-A decoder-only language model of {config.parameters() / 1e6:.1f} M parameters ({config.n_layer} layers, width {config.n_embd},
-context {config.block_size} tokens, vocabulary {config.vocab_size}), trained from scratch with tatar-llm.
+A small model that continues {english} text. It was trained from scratch with tatar-llm {__version__} ({Path(place.name).name}).
 {fallback}
-- **Trained on:** {facts.get("corpus") or "unknown"}, {facts.get("step", "?")} optimizer steps.
-- **Measured:** {measured}.
+| | |
+|---|---|
+| language | {english}{f" ({own})" if own else ""} |
+| training text | {corpus} |
+| bits per byte on held-out text | {measured} |
+| steps trained | {facts.get("step") if facts.get("step") is not None else "not recorded"} |
+| layers, width, heads | {config.n_layer}, {config.n_embd}, {config.n_head} ({config.n_kv_head} for keys and values) |
+| context | {config.block_size} tokens |
+| vocabulary | {config.vocab_size} tokens, byte-level BPE |
+
+The network is the one that transformers calls Qwen3; no code of its own is needed.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("PATH")
-model = AutoModelForCausalLM.from_pretrained("PATH")
-ids = tokenizer("Казан – ", return_tensors="pt")
+folder = "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+ids = tokenizer({json.dumps(prompt, ensure_ascii=False)}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids)[0], skip_special_tokens=True))
 ```
 
+The tokenizer puts `<bos>` in front of every text, as in training. A typed `<eos>` is encoded as text.
+
 ## Limits
 
-A small model trained on little text. It continues text; it does not answer questions, knows no facts, and invents names,
-dates and events. It repeats the opinions and the errors of its training text. Check every word before you use it.
+The model is small. It continues text; it does not follow instructions. It invents facts, names and numbers, repeats
+itself, and carries over whatever its training text holds, mistakes and prejudice included. Do not rely on what it says.
 """

@@ -21,8 +21,8 @@ from torch import Tensor
 from tatar_llm import __version__
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
+from tatar_llm.export.card import model_card
 from tatar_llm.generation import Settings, generate
-from tatar_llm.languages import load_language
 from tatar_llm.model import GPT, KVCache, load_model, load_model_file
 from tatar_llm.tokenizer import encode_text, load_tokenizer
 from tatar_llm.training.runs import ModelPlace
@@ -95,6 +95,7 @@ def export_hf(workspace: Workspace, place: ModelPlace, out: str = "", *, force: 
         raise TatarLLMError(f"{place.tokenizer} does not belong to {place.model}: its ids go beyond the vocabulary")
     with whole_folder(target) as folder:
         save_file(hf_weights(model), folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "model.safetensors").chmod(0o644)  # safetensors makes it readable for its owner alone
         write_json(folder / "config.json", hf_config(config, tok_config) | {MARKER: _marker(facts)})
         write_json(folder / "generation_config.json", GENERATION | _special_ids(tok_config))
         write_json(folder / "tokenizer.json", hf_tokenizer(tokenizer, tok_config))
@@ -178,62 +179,6 @@ def hf_tokenizer_config(config: GPTConfig, tok_config: dict[str, Any]) -> dict[s
     }
 
 
-def model_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> str:
-    """README.md: what the model is, how good it is, how to load it, what it cannot do."""
-    code = facts.get("language") or ""
-    try:
-        language = load_language(code)
-        english, own, prompt = language.english_name, language.name, language.prompts[0]
-        code = language.code
-    except TatarLLMError:
-        english, own, prompt = code or "unknown", "", "Казан – "
-    corpus = facts.get("corpus") or "not recorded"
-    bits = (facts.get("val") or {}).get("bits_per_byte")
-    measured = f"{bits:.3f}" if bits else "not measured"
-    fallback = f"\n**{facts['fallback']}**\n" if facts.get("fallback") else ""
-    tag = f"language:\n- {code}\n" if re.fullmatch(r"[a-z]{2,3}", code) else ""
-    return f"""---
-{tag}library_name: transformers
-pipeline_tag: text-generation
-tags:
-- tatar-llm
----
-
-# {english} language model, {config.parameters() / 1e6:.1f} M parameters
-
-A small model that continues {english} text. It was trained from scratch with tatar-llm {__version__} ({Path(place.name).name}).
-{fallback}
-| | |
-|---|---|
-| language | {english}{f" ({own})" if own else ""} |
-| training text | {corpus} |
-| bits per byte on held-out text | {measured} |
-| steps trained | {facts.get("step") if facts.get("step") is not None else "not recorded"} |
-| layers, width, heads | {config.n_layer}, {config.n_embd}, {config.n_head} ({config.n_kv_head} for keys and values) |
-| context | {config.block_size} tokens |
-| vocabulary | {config.vocab_size} tokens, byte-level BPE |
-
-The network is the one that transformers calls Qwen3; no code of its own is needed.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "path/to/this/folder"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained(folder)
-ids = tokenizer({json.dumps(prompt, ensure_ascii=False)}, return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids)[0], skip_special_tokens=True))
-```
-
-The tokenizer puts `<bos>` in front of every text, as in training. A typed `<eos>` is encoded as text.
-
-## Limits
-
-The model is small. It continues text; it does not follow instructions. It invents facts, names and numbers, repeats
-itself, and carries over whatever its training text holds, mistakes and prejudice included. Do not rely on what it says.
-"""
-
-
 def _special_ids(tok_config: dict[str, Any]) -> dict[str, int]:
     return {f"{name}_token_id": tok_config[f"{name}_token_id"] for name in ("bos", "eos", "pad")}
 
@@ -251,7 +196,7 @@ def _need_transformers() -> None:
         try:
             from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
         except ImportError as error:
-            raise TatarLLMError('export hf needs transformers: pip install "tatar-llm[hf]"') from error
+            raise TatarLLMError('export hf needs transformers: pip install "transformers>=5.0"') from error
 
 
 def _need_replaceable(target: Path, workspace: Workspace, place: ModelPlace, force: bool) -> None:
