@@ -25,7 +25,7 @@ SIZES: tuple[tuple[int, int, int], ...] = (  # n_layer, n_embd, n_head
 )
 MOST_PASSES = 60
 REPEATS_WORTH = 15.0
-TOKENS_A_PARAMETER = 1.5
+TOKENS_A_PARAMETER = 4.0
 LONG_HOURS = 2
 
 
