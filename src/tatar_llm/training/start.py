@@ -88,6 +88,7 @@ def train(
         if free_size:
             config, tokens = choose_size(flops, minutes * 60 * (1 - FINAL_SHARE), unique, config)
             settings = timed_settings(settings, config, tokens)
+            recipe = dataclasses.replace(recipe, name="auto")
         else:
             tokens = int(min(minutes * 60 * flops / config.flops_per_token(), most_passes(unique) * unique))
             per_step = settings.batch_size * settings.gradient_accumulation_steps * config.block_size
