@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import tatar_lines, write_corpus
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up import tatar_lines, write_corpus
 
 from tatar_llm.config import TokenizerConfig
 from tatar_llm.errors import TatarLLMError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import tatar_lines, write_corpus
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up import tatar_lines, write_corpus
 from tokenizers import Tokenizer
 
 from tatar_llm.config import TokenizerConfig
