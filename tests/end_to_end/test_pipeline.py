@@ -88,7 +88,7 @@ def test_it_ends_well_and_says_so_in_utf8(first: SimpleNamespace) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     result = json.loads(done.stdout)  # one object and nothing else
-    assert result["run"] == "001-base" and result["corpus"] == "sample" and result["fallback"] is None
+    assert result["run"] == "001-auto" and result["corpus"] == "sample" and result["fallback"] is None
     assert 0 < result["bits_per_byte"] < 8 and result["baselines"]["bigram"] < result["baselines"]["unigram"]
     assert len(result["samples"]) == 5 and any("ә" in text for text in result["samples"])
     assert "минем эш урыны ә" in done.stderr
@@ -145,7 +145,7 @@ def test_the_export_is_there(first: SimpleNamespace) -> None:
 def test_the_second_run_keeps_the_first(second: SimpleNamespace) -> None:
     assert second.done.code == 0, second.done.err
     place = second.workspace
-    assert [run.label for run in list_runs(place)] == ["001-base", "002-кечкенә"]
+    assert [run.label for run in list_runs(place)] == ["001-auto", "002-кечкенә"]
     assert {path: sha256_file(path) for path in second.kept} == second.kept
     assert "is up to date" in second.done.err  # the corpus is not made again
     assert json.loads(second.done.out)["run"] == "002-кечкенә"
@@ -166,7 +166,7 @@ def test_each_run_speaks_with_its_own_tokenizer(second: SimpleNamespace, model: 
 
 def test_the_list_of_runs(second: SimpleNamespace) -> None:
     rows = json.loads(inside("runs", "--json", "--workspace", str(second.workspace.root)).out)["runs"]
-    assert [row["run"] for row in rows] == ["001-base", "002-кечкенә"]
+    assert [row["run"] for row in rows] == ["001-auto", "002-кечкенә"]
     assert all(row["state"] == "finished" and row["bits_per_byte"] > 0 and row["corpus"] == "sample" for row in rows)
 
 
