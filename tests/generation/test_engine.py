@@ -216,3 +216,17 @@ def test_a_stream_speaks_with_any_model(
     monkeypatch.setattr(engine_module, "generate", lambda *_: iter(ids))
     pieces = list(stream(tiny_model, tokenizer, config, "", GREEDY))
     assert "".join(pieces) == "җиде 😀 үрдәк" and "😀" in "".join(pieces) and "" not in pieces
+
+
+def test_a_space_at_the_end_belongs_to_the_next_word(tiny_tokenizer: tuple) -> None:
+    """After "Әни " comes a token that begins with a space, written once."""
+    tokenizer, config = tiny_tokenizer
+    torch.manual_seed(3)
+    model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=32, vocab_size=config["vocab_size"])).eval()
+    for seed in range(10):
+        settings = Settings(max_new_tokens=6, temperature=2.0, top_k=0, seed=seed)
+        spaced = "".join(stream(model, tokenizer, config, "Әни ", settings))
+        ids = [config["bos_token_id"], *tokenizer.encode("Әни").ids]
+        space = torch.tensor([(tokenizer.id_to_token(i) or "").startswith("Ġ") for i in range(config["vocab_size"])])
+        wanted = tokenizer.decode(list(generate(model, ids, settings, config["eos_token_id"], space)))
+        assert wanted.startswith(" ") and spaced == wanted[1:]

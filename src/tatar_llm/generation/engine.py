@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.generation.sampling import choose
@@ -44,8 +45,12 @@ class Settings:
 
 
 @torch.inference_mode()
-def generate(model: GPT, prompt: list[int], settings: Settings, stop: int | None = None) -> Iterator[int]:
+def generate(
+    model: GPT, prompt: list[int], settings: Settings, stop: int | None = None, first: Tensor | None = None
+) -> Iterator[int]:
     """Yield new token ids after `prompt` (which starts with <bos>), until `stop` or max_new_tokens.
+
+    `first` (V,) is True for the ids that the first new token may be; None allows all.
 
     A prompt longer than the context keeps its end. When the context is full, the older half is let go and the rest is
     read again, so that text of any length can be made.
@@ -64,7 +69,10 @@ def generate(model: GPT, prompt: list[int], settings: Settings, stop: int | None
             ids = ids[-max(1, block // 2) :]
             cache.position, fresh = 0, ids
         logits, _ = model(torch.tensor([fresh], device=model.device), cache=cache)
-        token = choose(logits[0, -1], settings.temperature, settings.top_k, settings.top_p, generator)
+        scores = logits[0, -1]
+        if first is not None:
+            scores, first = scores.masked_fill(~first.to(scores.device), -torch.inf), None
+        token = choose(scores, settings.temperature, settings.top_k, settings.top_p, generator)
         if token == stop:
             return
         yield token
@@ -75,21 +83,39 @@ def generate(model: GPT, prompt: list[int], settings: Settings, stop: int | None
 def stream(
     model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], prompt: str, settings: Settings
 ) -> Iterator[str]:
-    """Yield the continuation of `prompt` in pieces of whole characters."""
-    ids = [tok_config["bos_token_id"], *encode_text(tokenizer, prompt)]
+    """Yield the continuation of `prompt` in pieces of whole characters.
+
+    A space at the prompt's end belongs to the word that follows: in this tokenizer as in all of its kind the token is
+    " сүз", not "сүз", and after a lone space the model would be lost. So the space is taken back, and the first new
+    token must begin with one.
+    """
+    text = prompt.rstrip(" ")
+    heal = bool(text) and text != prompt
+    ids = [tok_config["bos_token_id"], *encode_text(tokenizer, text if heal else prompt)]
     if max(ids) >= model.config.vocab_size:
         raise TatarLLMError("this tokenizer does not belong to this model: its ids go beyond the model's vocabulary")
     decode = decode_stream(tokenizer)
     was_training = model.training
     model.eval()
     try:
-        for token in generate(model, ids, settings, tok_config["eos_token_id"]):
-            if piece := decode(token):
+        first = _starts_with_space(tokenizer, model.config.vocab_size) if heal else None
+        for token in generate(model, ids, settings, tok_config["eos_token_id"], first):
+            piece = decode(token)
+            if heal:
+                piece, heal = piece[1:], False
+            if piece:
                 yield piece
         if piece := decode(None):
             yield piece
     finally:
         model.train(was_training)
+
+
+def _starts_with_space(tokenizer: Tokenizer, size: int) -> Tensor:
+    """True for the ids whose text begins with a space, which a byte-level vocabulary writes as Ġ; (size,)."""
+    allowed = torch.zeros(size, dtype=torch.bool)
+    allowed[[token for text, token in tokenizer.get_vocab().items() if text.startswith("Ġ")]] = True
+    return allowed
 
 
 def generate_text(
