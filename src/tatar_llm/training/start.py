@@ -132,7 +132,7 @@ def _read_inputs(workspace: Workspace) -> Inputs:
     if config["tokenizer_sha256"] != manifest["tokenizer_sha256"]:
         raise TatarLLMError("tokenizer and token files do not belong together: run `tatar-llm tokenizer` again")
     train_file, val_file = (read_tokens(workspace.tokens / f"{name}.bin") for name in ("train", "val"))
-    if int(train_file.ids.max(initial=0)) >= config["vocab_size"]:
+    if max(int(file.ids.max(initial=0)) for file in (train_file, val_file)) >= config["vocab_size"]:
         raise TatarLLMError("the token files hold ids outside the vocabulary: run `tatar-llm tokenizer` again")
     return Inputs(train_file, val_file, config, manifest, corpus)
 
