@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     result = run_pipeline(
         workspace,
         minutes=args.minutes,
-        corpus=corpus_config(args, workspace),
+        corpus=corpus_config(args),
         fallback=not args.source,
         recipe=chosen_recipe(args),
         free_size=size_is_free(args),
@@ -54,7 +54,7 @@ def prepare(args: argparse.Namespace) -> int:
 
     workspace = writable_workspace(args)
     manifest = prepare_corpus(
-        corpus_config(args, workspace), workspace, force=args.force, fallback=not args.source
+        corpus_config(args), workspace, force=args.force, fallback=not args.source
     )
     say(
         f"corpus: {manifest['train']['lines']:,} lines for training, {manifest['val']['lines']:,} for validation; "
@@ -280,12 +280,14 @@ class SampleWhileTraining:
 
 
 def writable_workspace(args: argparse.Namespace) -> Workspace:
+    """The workspace, once it is known that it can be written."""
     workspace = Workspace(args.workspace)
     workspace.ensure_writable()
     return workspace
 
 
-def corpus_config(args: argparse.Namespace, workspace: Workspace) -> CorpusConfig:
+def corpus_config(args: argparse.Namespace) -> CorpusConfig:
+    """What the user set of the corpus's settings."""
     return from_values(CorpusConfig, given(args, CorpusConfig), "command line")
 
 
@@ -328,6 +330,7 @@ def introduce(place: ModelPlace) -> None:
 
 
 def resume_command(workspace: Workspace) -> str:
+    """What to type to go on with the last run."""
     place = "" if str(workspace.root) == "." else f' --workspace "{workspace.root}"'
     return f"tatar-llm train --resume{place}"
 

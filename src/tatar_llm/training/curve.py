@@ -14,8 +14,8 @@ def draw_curve(path: Path, metrics: list[dict[str, Any]], baselines: dict[str, f
 
     figure = Figure(figsize=(8, 5), dpi=110, layout="constrained")
     axes = figure.subplots()
-    train = [(row["tokens"], row["bits_per_byte"]) for row in metrics if "bits_per_byte" in row]
-    val = [(row["tokens"], row["val_bits_per_byte"]) for row in metrics if "val_bits_per_byte" in row]
+    train = [(row["tokens"] / 1e6, row["bits_per_byte"]) for row in metrics if "bits_per_byte" in row]
+    val = [(row["tokens"] / 1e6, row["val_bits_per_byte"]) for row in metrics if "val_bits_per_byte" in row]
     if train:
         axes.plot(*zip(*train, strict=True), color="0.7", linewidth=1, label="training")
     if val:
@@ -30,7 +30,7 @@ def draw_curve(path: Path, metrics: list[dict[str, Any]], baselines: dict[str, f
     shown = [value for _, value in val] + list(baselines.values())
     if shown:
         axes.set_ylim(0.9 * min(shown + [value for _, value in train[-5:]]), 1.25 * max(baselines.values(), default=3))
-    axes.set(xlabel="training tokens", ylabel="bits per byte (lower is better)", title=title)
+    axes.set(xlabel="training tokens, millions", ylabel="bits per byte (lower is better)", title=title)
     axes.grid(alpha=0.3)
     if train or val:
         axes.legend()
