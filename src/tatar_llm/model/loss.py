@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 512  # tokens: best of 128, 256, 512, 1024 and 2048 on an AVX2 CPU, docs/experiments.md 2026-11-23
+CHUNK = 512  # tokens, 16 MiB of logits at 8,192 ids; 128 to 1,024 were alike, docs/experiments.md 2026-11-23
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):

@@ -147,9 +147,9 @@ def timed_settings(train: TrainConfig, config: GPTConfig, tokens: int) -> TrainC
 
 
 def split_micro_batch(train: TrainConfig, config: GPTConfig, device: str) -> tuple[int, int]:
-    """Micro-batch and accumulation with the same effective batch, where a smaller piece is faster or must be.
+    """Micro-batch and accumulation with the same effective batch, in smaller pieces on a CPU.
 
-    On a CPU, pieces of about 4,096 tokens stay nearer to the caches: as fast or faster than larger ones.
+    On a CPU, pieces of about 4,096 tokens hold the activations of larger batches down.
     """
     if device != "cpu":
         return train.batch_size, train.gradient_accumulation_steps
