@@ -79,11 +79,13 @@ def train(
     inputs = _read_inputs(workspace)
     config = dataclasses.replace(recipe.model, vocab_size=inputs.tokenizer_config["vocab_size"])
     settings = recipe.train
+    unique = inputs.manifest["train"]["tokens"]
+    if config.block_size + 1 > unique:
+        Batches(inputs.train, config.block_size, settings.seed)  # raises, before speed is measured with it
     execution = choose_execution(settings.device, settings.precision, settings.compile)
     for reason in execution.reasons[:2]:
         say(reason)
     flops = measure_flops(execution, config.vocab_size, config.block_size, 4.0 if minutes else 2.0)
-    unique = inputs.manifest["train"]["tokens"]
     if minutes:
         if free_size:
             config, tokens = choose_size(flops, minutes * 60 * (1 - FINAL_SHARE), unique, config)
@@ -94,8 +96,6 @@ def train(
             per_step = settings.batch_size * settings.gradient_accumulation_steps * config.block_size
             settings = dataclasses.replace(settings, max_iters=max(10, tokens // per_step))
     plan = _make_plan(settings, config, execution, flops, minutes, unique)
-    if config.block_size + 1 > unique:
-        Batches(inputs.train, config.block_size, settings.seed)  # raises, saying what to do
     _announce(config, settings, plan, inputs, flops)
     torch.manual_seed(settings.seed)
     run = new_run(workspace, settings.name or recipe.name, _settings_record(recipe, config, settings, plan, inputs))
