@@ -77,7 +77,7 @@ def test_progress_of_unknown_length_in_bytes(monkeypatch: pytest.MonkeyPatch, ca
     with console.progress("download", None, "bytes") as advance:
         now[0] = 11.0
         advance(1536)
-    assert capsys.readouterr().err == "download: 1.5 KiB\n"
+    assert capsys.readouterr().err == "download: 1.5 KiB, 140 bytes/s\n"
 
 
 def test_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ TRAIN_FLAGS = [
 
 PREPARE_FLAGS = [
     "--workspace", "--json", "--source", "--language", "--min_chars", "--max_chars", "--min_cyrillic",
-    "--val_share", "--limit_bytes", "--force",
+    "--val_share", "--limit_bytes", "--force", "--list", "--explain", "--near_threshold", "--holdout", "--processes",
 ]  # fmt: skip
 
 

@@ -62,6 +62,8 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     prepare = verb("prepare", "get text, clean it, remove repeats, split it into training and validation")
     _add_fields(prepare, CorpusConfig)
     _add_force(prepare)
+    prepare.add_argument("--list", action="store_true", help="show the sources with size and licence, and do nothing else")
+    prepare.add_argument("--explain", metavar="LINE", help="show step by step what cleaning does to a line, and do nothing else")
 
     tokenizer = verb("tokenizer", "learn the tokenizer and write the token files")
     _add_fields(tokenizer, TokenizerConfig)

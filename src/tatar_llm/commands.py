@@ -20,7 +20,7 @@ from tatar_llm.config import (
     load_recipe,
     recipe_names,
 )
-from tatar_llm.console import human_time, say
+from tatar_llm.console import human_bytes, human_time, say
 from tatar_llm.errors import UsageError
 from tatar_llm.workspace import Workspace
 
@@ -52,6 +52,10 @@ def prepare(args: argparse.Namespace) -> int:
     """Text in, train.txt and val.txt out."""
     from tatar_llm.corpus import prepare as prepare_corpus
 
+    if args.list:
+        return list_sources(args)
+    if args.explain is not None:
+        return explain_line(args)
     workspace = writable_workspace(args)
     manifest = prepare_corpus(
         corpus_config(args), workspace, force=args.force, fallback=not args.source
@@ -61,6 +65,44 @@ def prepare(args: argparse.Namespace) -> int:
         f"report in {workspace.processed / 'report.md'}"
     )
     emit(args, manifest)
+    return 0
+
+
+def list_sources(args: argparse.Namespace) -> int:
+    """A table of what `--source` knows for a language."""
+    from tatar_llm.corpus.sources import listing
+    from tatar_llm.languages import load_language
+
+    language = load_language(corpus_config(args).language)
+    rows = listing(language)
+    if args.json:
+        emit(args, {"language": language.code, "sources": rows})
+        return 0
+    licences = max((len(row["licence"]) for row in rows), default=7)
+    print(f"{'name':28} {'download':>10}  {'licence':{licences}}  {'kind':15}  what")
+    for row in rows:
+        size = "none" if row["kind"] == "built in" else human_bytes(row["bytes"]) if row["bytes"] else "?"
+        print(f"{row['name']:28} {size:>10}  {row['licence']:{licences}}  {row['kind']:15}  {row['what']}")
+    code = language.leipzig or language.code
+    say(
+        f"--source takes a name above, a file or folder of your own, or the name of any archive of "
+        f"https://wortschatz.uni-leipzig.de/en/download/{code} (they look like {code}_wikipedia_2021_30K); give it several "
+        f"times to join them. ?: not known before the first download. Sources on Hugging Face need: "
+        f"pip install \"tatar-llm[corpus]\". Whom to cite: --list --json."
+    )
+    return 0
+
+
+def explain_line(args: argparse.Namespace) -> int:
+    """What the cleaning does to one line."""
+    from tatar_llm.corpus.explain import explain, render
+    from tatar_llm.corpus.preparation import holdout
+
+    config = corpus_config(args)
+    told = explain(args.explain, config, Workspace(args.workspace), holdout(config))
+    if not args.json:
+        print(render(told))
+    emit(args, told)
     return 0
 
 
@@ -266,13 +308,13 @@ class SampleWhileTraining:
 
     def __call__(self, model: GPT, step: int, score: Score) -> None:
         from tatar_llm.generation import Settings, stream
-        from tatar_llm.languages import load_language
+        from tatar_llm.languages import find_language
         from tatar_llm.tokenizer import load_tokenizer
 
         if time.monotonic() - self.last < 30:
             return
         manifest = self.workspace.manifest(self.workspace.corpus_manifest) or {}
-        prompt = load_language(manifest.get("language", "tat")).prompts[0]
+        prompt = find_language(manifest.get("language", "tat"), self.workspace.processed).prompts[0]
         vocabulary, config = load_tokenizer(self.workspace.tokenizer)
         text = "".join(stream(model, vocabulary, config, prompt, Settings(max_new_tokens=24, seed=0)))
         say(f"step {step:,}, held-out {score.bits_per_byte:.3f} bits/byte: {prompt}{' '.join(text.split())}")

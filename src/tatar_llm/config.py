@@ -27,19 +27,25 @@ class CorpusConfig:
     """What `prepare` reads and how it cleans."""
 
     source: tuple[str, ...] = (DEFAULT_SOURCE,)
-    """Name of a source, or a path: .txt, .jsonl, a Leipzig .tar.gz, .gz or .xz of these, a folder. Repeatable."""
+    """Name of a source (see --list), or a path: .txt, .jsonl, .parquet, a Leipzig .tar.gz, a folder. Repeatable."""
     language: str = "tat"
     """Language code, or a TOML file that describes the language."""
     min_chars: int = 15
     """Shortest sentence kept, in characters (lines inside longer documents may be shorter)."""
     max_chars: int = 20000
-    """Longest line kept, in characters."""
-    min_cyrillic: float = 0.7
+    """Longest line, in characters; a longer one is cut at the ends of its sentences."""
+    min_cyrillic: float = 0.5
     """Smallest share of a line's letters that must belong to the language's script."""
+    near_threshold: float = 0.8
+    """Similarity from which a long sentence, paragraph or document counts as a repeat of an earlier one; 0 keeps them."""
+    holdout: tuple[str, ...] = ()
+    """Evaluation text to keep out of training: lines that share 13 words in a row with it are removed. Repeatable."""
     val_share: float = 0.05
     """Share of the documents held out for validation (small corpora hold out more, the report says how much)."""
     limit_bytes: int = 0
     """Stop reading after about this many bytes of cleaned text; 0 reads everything."""
+    processes: int = 0
+    """How many processes clean; 0 takes all cores. The result is the same for any number."""
 
 
 @dataclass(frozen=True)

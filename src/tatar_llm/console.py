@@ -39,19 +39,21 @@ def human_time(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def progress(description: str, total: float | None, unit: str = "") -> Iterator[Callable[..., None]]:
+def progress(
+    description: str, total: float | None, unit: str = "", start: float = 0
+) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal, a line every ten seconds elsewhere.
 
     Yields a function ``advance(done, note="")`` that sets how much is done so far. `unit` is ``"bytes"`` to show
-    sizes and rates, or the name of what is counted.
+    sizes and rates, or the name of what is counted; `start` is what was done before, which says nothing about the rate.
     """
     if sys.stderr.isatty():
-        yield from _bar(description, total, unit)
+        yield from _bar(description, total, unit, start)
     else:
-        yield from _lines(description, total, unit)
+        yield from _lines(description, total, unit, start)
 
 
-def _bar(description: str, total: float | None, unit: str) -> Iterator[Callable[..., None]]:
+def _bar(description: str, total: float | None, unit: str, start: float) -> Iterator[Callable[..., None]]:
     from rich import progress as rich_progress
     from rich.console import Console
 
@@ -62,7 +64,7 @@ def _bar(description: str, total: float | None, unit: str) -> Iterator[Callable[
         columns += [rich_progress.MofNCompleteColumn()]
     columns += [rich_progress.TimeRemainingColumn(), rich_progress.TextColumn("{task.fields[note]}")]
     with rich_progress.Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total, note="")
+        task = bar.add_task(description, total=total, completed=start, note="")
 
         def advance(done: float, note: str = "", total: float | None = None) -> None:
             bar.update(task, completed=done, note=note, **({} if total is None else {"total": total}))
@@ -70,7 +72,7 @@ def _bar(description: str, total: float | None, unit: str) -> Iterator[Callable[
         yield advance
 
 
-def _lines(description: str, total: float | None, unit: str) -> Iterator[Callable[..., None]]:
+def _lines(description: str, total: float | None, unit: str, start: float) -> Iterator[Callable[..., None]]:
     started = last = time.monotonic()
     goal = total
 
@@ -84,9 +86,11 @@ def _lines(description: str, total: float | None, unit: str) -> Iterator[Callabl
         if now - last < 10:
             return
         last = now
+        rate = max(0.0, done - start) / (now - started)
         share = f" of {amount(goal)}" if goal else ""
-        left = f", {human_time((now - started) / done * (goal - done))} left" if goal and done else ""
+        speed = f", {human_bytes(rate)}/s" if unit == "bytes" else ""
+        left = f", {human_time((goal - done) / rate)} left" if goal and rate else ""
         kind = "" if unit in ("", "bytes") else f" {unit}"
-        say(f"{description}: {amount(done)}{share}{kind}{left}{'  ' + note if note else ''}")
+        say(f"{description}: {amount(done)}{share}{kind}{speed}{left}{'  ' + note if note else ''}")
 
     yield advance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -16,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from tatar_llm.config import CorpusConfig
-from tatar_llm.corpus import prepare
+from tatar_llm.corpus import prepare, sources
 from tatar_llm.corpus.download import Patience
 from tatar_llm.corpus.preparation import corpus_name
-from tatar_llm.corpus.split import part
+from tatar_llm.corpus.split import part, position
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.workspace import Workspace, read_json, sha256_file, write_json
 
@@ -75,7 +76,7 @@ def test_a_list_of_sentences(workspace: Workspace, tmp_path: Path) -> None:
     assert (row["name"], row["file"], row["documents"], row["sha256"]) == ("а б.txt", "а б.txt", 601, sha256_file(source))
     assert row["bytes"] == manifest["train"]["bytes"] + manifest["val"]["bytes"]
     left = sorted(path.name for path in workspace.processed.iterdir())
-    assert left == ["manifest.json", "report.json", "report.md", "train.txt", "val.txt"]
+    assert left == ["manifest.json", "report.json", "report.md", "report.png", "train.txt", "val.txt"]
 
 
 def test_the_report(workspace: Workspace, tmp_path: Path) -> None:
@@ -83,12 +84,15 @@ def test_the_report(workspace: Workspace, tmp_path: Path) -> None:
     two = write(tmp_path / "two" / "one.txt", [*sentences(300, 1), "This is | English *text*."])
     prepare(config(one, two), workspace)
     report = read_json(workspace.processed / "report.json")
-    assert report["rules"]["too short"] == {"in": 602, "changed": 0, "dropped": 1, "examples": ["Кыска."]}
-    assert report["sources"]["one.txt (2)"]["rules"]["script"]["dropped"] == 1
+    short = report["rules"]["too short"]
+    assert (short["in"], short["out"], short["dropped"], short["examples"]) == (602, 601, 1, ["Кыска."])
+    second = "two/one.txt"
+    assert report["sources"][second]["rules"]["other script"]["dropped"] == 1
     assert report["totals"]["lines"] == 600 == sum(row["lines"] for row in report["line_lengths"])
     assert {row["letter"] for row in report["letters"] if row["own"]} == set("әөүҗң" + "һ")
     text = (workspace.processed / "report.md").read_text(encoding="utf-8")
     assert "cannot judge a model" in text and "This is \\| English" in text and "█" in text
+    assert (workspace.processed / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_documents(workspace: Workspace, tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_a_large_corpus_holds_out_what_was_asked(workspace: Workspace, tmp_path:
     manifest = prepare(config(source, val_share=0.03), workspace)
     assert not manifest["small"]
     assert 0.025 < manifest["val"]["documents"] / manifest["sources"][0]["documents"] < 0.035
-    assert all(part(line, 0.03) == "val" for line in documents(workspace.val_text, "line"))
+    assert all(part(position(line), 0.03) == "val" for line in documents(workspace.val_text, "line"))
 
 
 def test_limit(workspace: Workspace, tmp_path: Path) -> None:
@@ -176,11 +180,73 @@ def test_an_interrupted_run_leaves_the_old_result(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tatar_llm.corpus.preparation.clean_document", interrupt)
+    monkeypatch.setattr("tatar_llm.corpus.worker.Worker.__call__", interrupt)
     with pytest.raises(KeyboardInterrupt):
         prepare(config(write(tmp_path / "b.txt", sentences(300, 1))), workspace)
     assert read_json(workspace.corpus_manifest) == first and sha256_file(workspace.train_text) == first["train"]["sha256"]
-    assert len(list(workspace.processed.iterdir())) == 5
+    assert len(list(workspace.processed.iterdir())) == 6
+
+
+def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tatar_llm.corpus.readers.BATCH", 1 << 15)
+    lines = sentences(6_000)
+    long = " ".join(lines[:3])
+    lines[100:100] = ["hәм  кар ява бүген урамда.", "Она не может, она сейчас заплачет...", lines[50].upper(), long, "Ә " + long]
+    source = write(tmp_path / "a.txt", lines)
+    found = []
+    for processes in (1, 2, 3):
+        workspace = Workspace(tmp_path / str(processes))
+        manifest = prepare(config(source, processes=processes), workspace)
+        report = read_json(workspace.processed / "report.json")
+        rules = {name: (row["in"], row["changed"], row["dropped"], row["examples"]) for name, row in report["rules"].items()}
+        found.append((manifest["train"], manifest["val"], manifest["fingerprint"], rules))
+        assert not list(workspace.processed.glob(".*"))
+    assert found[0] == found[1] == found[2] and found[0][3]["near repeat"][2] >= 1
+
+
+def test_near_repeats_across_sources(workspace: Workspace, tmp_path: Path) -> None:
+    lines = sentences(400)
+    long = "Казан шәһәрендә бүген иртән иртүк яңа китапханә ачылды, анда балалар өчен дә, олылар өчен дә урын бар."
+    changed = long.replace("иртән иртүк", "иртән иртүк бик")
+    one, two = write(tmp_path / "1.txt", [*lines, long]), write(tmp_path / "2.txt", [*sentences(100, 1), changed, long.upper()])
+    prepare(config(one, two), workspace)
+    text = workspace.train_text.read_text(encoding="utf-8") + workspace.val_text.read_text(encoding="utf-8")
+    assert long in text and changed not in text and long.upper() not in text
+    rules = read_json(workspace.processed / "report.json")["sources"]["2.txt"]["rules"]
+    assert rules["near repeat"]["dropped"] == 1 and rules["repeated line"]["dropped"] == 1
+    prepare(config(one, two, near_threshold=0.0), workspace)
+    assert changed in workspace.train_text.read_text(encoding="utf-8") + workspace.val_text.read_text(encoding="utf-8")
+
+
+def test_page_furniture_of_documents(workspace: Workspace, tmp_path: Path) -> None:
+    pages = [["Иске шәһәр хәбәрләре", *sentences(4, i), "Уртага салып сөйләш"] for i in range(40)]
+    pages[7].insert(3, "Иске шәһәр хәбәрләре")
+    source = write(tmp_path / "a.txt", [line for page in pages for line in [*page, ""]])
+    prepare(config(source), workspace)
+    text = workspace.train_text.read_text(encoding="utf-8") + workspace.val_text.read_text(encoding="utf-8")
+    assert text.count("Иске шәһәр хәбәрләре") == 1 and "Уртага салып" not in text
+    report = read_json(workspace.processed / "report.json")
+    assert report["rules"]["boilerplate"]["dropped"] == 80
+
+
+def test_holdout(workspace: Workspace, tmp_path: Path) -> None:
+    lines = [" ".join(random.Random(i).choices(WORDS, k=16)) + "." for i in range(500)]
+    asked = write(tmp_path / "eval.txt", [lines[3].upper(), "сүз " + lines[7] + " тагын", "кыска юл", "бүтән текст анда юк бу сүзләр"])
+    source = write(tmp_path / "a.txt", lines)
+    manifest = prepare(config(source, holdout=(asked,)), workspace)
+    assert manifest["holdout"] == [{"file": "eval.txt", "texts": 3, "lines_removed": 2}]
+    text = workspace.train_text.read_text(encoding="utf-8") + workspace.val_text.read_text(encoding="utf-8")
+    assert lines[3] not in text and lines[7] not in text and lines[4] in text
+    assert "eval.txt | 3 | 2" in (workspace.processed / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_killed_run_leaves_nothing_for_long(workspace: Workspace, tmp_path: Path) -> None:
+    left = workspace.processed / ".spool.999999.tmp"
+    left.mkdir(parents=True)
+    (left / "text").write_text("x")
+    os.utime(left / "text", (0, 0))
+    prepare(config(write(tmp_path / "a.txt", sentences(300))), workspace)
+    assert not left.exists()
 
 
 def test_the_sample(workspace: Workspace) -> None:
@@ -227,7 +293,7 @@ def test_a_download_replaces_the_fallback_and_is_not_needed_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder, url = served
-    monkeypatch.setattr("tatar_llm.corpus.sources.PINNED", {})
+    monkeypatch.setitem(sources.catalogue()["leipzig"], "pinned", {})
     assert prepare(CorpusConfig(), workspace, fallback=True, **OFFLINE)["fallback"]
     (folder / "tat_mixed_2015_1M.tar.gz").write_bytes(leipzig(sentences(500)))
     monkeypatch.setenv("TATAR_LLM_LEIPZIG_URLS", url)
@@ -246,7 +312,7 @@ def test_a_download_replaces_the_fallback_and_is_not_needed_again(
         ([], "is empty"),
         (["", " "], "is empty"),
         (["Бүген урамда кар ява."], "too small: after cleaning it gives"),
-        (["This is English text."] * 5 + ["кыска"], "all 6 lines were dropped, most of them (5) by the rule 'script'"),
+        (["This is English text."] * 5 + ["кыска"], "all 6 lines were dropped, most of them (5) by the rule 'other script'"),
     ],
 )
 def test_too_little_text(workspace: Workspace, tmp_path: Path, lines: list[str], said: str) -> None:
@@ -264,6 +330,9 @@ def test_too_little_text(workspace: Workspace, tmp_path: Path, lines: list[str],
         ({"min_cyrillic": 2.0}, "min_cyrillic"),
         ({"min_chars": 50, "max_chars": 10}, "leave no line"),
         ({"limit_bytes": -1}, "limit_bytes"),
+        ({"near_threshold": 0.3}, "near_threshold"),
+        ({"processes": -1}, "processes"),
+        ({"holdout": ("нет.txt",)}, "holdout"),
         ({"language": "zzz"}, "no language"),
     ],
 )
@@ -278,6 +347,6 @@ def test_a_manifest_of_another_kind_does_not_disturb(workspace: Workspace) -> No
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, tatar_llm.corpus, tatar_llm.corpus.preparation; print([m for m in ('torch', 'numpy', 'ssl', 'rich') if m in sys.modules])"
+    code = "import sys, tatar_llm.corpus, tatar_llm.corpus.preparation; print([m for m in ('torch', 'ssl', 'rich', 'matplotlib', 'ftfy', 'pyarrow', 'pycld2', 'huggingface_hub') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

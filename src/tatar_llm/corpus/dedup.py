@@ -1,24 +1,175 @@
-"""Exact repeats: only a hash of 8 bytes is kept of each line and document seen."""
+"""Exact and near repeats, found over the whole corpus from a few bytes a line.
+
+Exact: equal letters and digits, whatever the case and the marks. Near: the sets of runs of 5 characters have a Jaccard
+similarity of at least a threshold. MinHash signatures (Broder 1997; made by rensa) are cut into bands and the bands
+hashed (locality-sensitive hashing: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4); lines that
+agree in a band are compared themselves, so that nothing is dropped on a guess.
+
+The first of several equal texts stays. All of it depends on the order of the text alone.
+"""
 
 from __future__ import annotations
 
-LONG_LINE = 60
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+SHINGLE = 5
+"""Characters in a run. Words would be coarser: one changed ending in a sentence of ten is a fifth of its words."""
+PERMUTATIONS = 60
+SEED = 1
+NEAR_CHARS = 60
+"""Sentences of a list are compared from this length on: in a shorter one a single changed letter is below any threshold."""
+NEAR_PARAGRAPH = 100
+"""Paragraphs inside documents, from this length on: greetings, refrains and headings may recur."""
+EXACT_PARAGRAPH = 60
 """Characters. Shorter lines inside documents may repeat: "Yes.", a chorus, a heading."""
+LEADERS = 8
+"""A line is compared with at most so many earlier ones of its band: a template filled in 100,000 times must not take hours."""
+SURE = 0.95
+_LETTERS = re.compile(r"[^\W_]+")
 
 
-class Repeats:
-    """Remembers what was seen; letter case does not count.
+def normal_form(text: str) -> str:
+    """Letters and digits only, without case: what must be equal in an exact repeat."""
+    return "".join(_LETTERS.findall(text.casefold()))
 
-    Python's own 64-bit hash serves, since it need only hold within one run: with 10 M lines the chance of a single
-    wrong hit is 3 in a million.
+
+def exact_keys(texts: Sequence[str]) -> np.ndarray:
+    """64-bit hashes of the normal forms, uint64 (n,): with 10 M lines the chance of one wrong hit is 3 in a million."""
+    digest = xxhash.xxh3_64_intdigest
+    return np.fromiter((digest(normal_form(text).encode()) for text in texts), np.uint64, len(texts))
+
+
+def joined_keys(keys: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """The key of each document from those of its lines: keys uint64 (n,), lines a document -> uint64 (m,)."""
+    found = np.zeros(len(sizes), np.uint64)
+    start = 0
+    for place, size in enumerate(sizes):
+        found[place] = xxhash.xxh3_64_intdigest(keys[start : start + size].tobytes())
+        start += size
+    return found
+
+
+def band_shape(threshold: float) -> tuple[int, int]:
+    """(bands, rows) of a signature: the longest bands that still find a pair at the threshold with probability 0.95."""
+    for rows in (15, 12, 10, 6, 5, 4, 3, 2):
+        bands = PERMUTATIONS // rows
+        if 1 - (1 - threshold**rows) ** bands >= SURE:
+            return bands, rows
+    return PERMUTATIONS, 1
+
+
+def band_keys(texts: Sequence[str], threshold: float) -> np.ndarray:
+    """For each text the hash of each band of its signature: uint64 (n, bands). Texts must have SHINGLE characters or more."""
+    bands, rows = band_shape(threshold)
+    if not texts:
+        return np.zeros((0, bands), np.uint64)
+    from rensa import RMinHash
+
+    hashes, counts = _shingle_hashes(texts)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, PERMUTATIONS, SEED)
+    signature = np.array(matrix.to_rows(), np.uint32)[:, : bands * rows].reshape(len(texts), bands, rows)
+    keys = np.zeros((len(texts), bands), np.uint64)
+    for row in range(rows):
+        keys = (keys ^ signature[:, :, row]) * np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(31)
+    return keys
+
+
+def _shingle_hashes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The hashes of all runs of SHINGLE characters, text after text, and how many each text has."""
+    lowered = [text.casefold() for text in texts]
+    lengths = np.fromiter(map(len, lowered), np.int64, len(lowered))
+    codes = np.frombuffer("".join(lowered).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    size = len(codes) - SHINGLE + 1
+    hashes = np.zeros(size, np.uint64)
+    for place, factor in enumerate(_FACTORS):
+        hashes += codes[place : place + size] * factor
+    hashes ^= hashes >> np.uint64(29)
+    hashes *= np.uint64(0xBF58476D1CE4E5B9)
+    hashes ^= hashes >> np.uint64(32)
+    inside = np.ones(size, bool)  # a run must not reach from one text into the next
+    ends = np.cumsum(lengths)
+    for place in range(1, SHINGLE):
+        over = ends - place
+        inside[over[(over >= 0) & (over < size)]] = False
+    return hashes[inside], np.maximum(lengths - SHINGLE + 1, 0)
+
+
+_FACTORS = tuple(np.uint64(factor) for factor in (
+    0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0x85EBCA77C2B2AE63))  # fmt: skip
+
+
+def similarity(one: str, other: str) -> float:
+    """Jaccard similarity of the sets of runs of SHINGLE characters."""
+    if len(one) + len(other) > 20_000:  # long documents: hashes instead of strings
+        first, second = (np.unique(_shingle_hashes([text])[0]) for text in (one, other))
+        both = len(np.intersect1d(first, second, assume_unique=True))
+        return both / (len(first) + len(second) - both)
+    first_set, second_set = _shingles(one), _shingles(other)
+    both = len(first_set & second_set)
+    return both / max(1, len(first_set) + len(second_set) - both)
+
+
+def _shingles(text: str) -> set[str]:
+    text = text.casefold()
+    return {text[place : place + SHINGLE] for place in range(len(text) - SHINGLE + 1)}
+
+
+def later_repeats(keys: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Places (ascending) whose key stands already at an earlier place that is alive. keys: uint64 (n,), alive: bool (n,)."""
+    places = np.flatnonzero(alive)
+    if not len(places):
+        return places
+    values = keys[places]
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    again = np.flatnonzero(values[1:] == values[:-1]) + 1
+    return np.sort(places[order[again]])
+
+
+def near_repeats(
+    bands: Sequence[Callable[[], np.ndarray]], text: Callable[[int], str], alive: np.ndarray, threshold: float
+) -> list[tuple[int, int]]:
+    """(place, the earlier place that it repeats) of each text to drop; `alive` (bool, n) is updated.
+
+    bands: for each band a function that loads its keys, uint64 (n,): one at a time is in memory. text: place -> the text.
     """
+    found: list[tuple[int, int]] = []
+    compared: set[tuple[int, int]] = set()
+    for load in bands:
+        for group in _groups(load(), alive):
+            leaders: list[int] = []
+            for place in group:
+                if not alive[place]:
+                    continue
+                for leader in leaders:
+                    if (leader, place) in compared:
+                        continue
+                    if similarity(text(leader), text(place)) >= threshold:
+                        alive[place] = False
+                        found.append((place, leader))
+                        break
+                    compared.add((leader, place))
+                else:
+                    if len(leaders) < LEADERS:
+                        leaders.append(place)
+    return found
 
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
 
-    def seen(self, text: str) -> bool:
-        """Whether this text came before; from now on it has."""
-        key = hash(text.casefold())
-        before = len(self._seen)
-        self._seen.add(key)
-        return len(self._seen) == before
+def _groups(keys: np.ndarray, alive: np.ndarray) -> Any:
+    """Lists of two or more places with one key, ascending within, in the order of their first places."""
+    places = np.flatnonzero(alive)
+    values = keys[places]
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    same = values[1:] == values[:-1]
+    starts = np.flatnonzero(same & ~np.concatenate([[False], same[:-1]])) if len(same) else np.zeros(0, np.int64)
+    ends = np.flatnonzero(same & ~np.concatenate([same[1:], [False]])) + 2 if len(same) else np.zeros(0, np.int64)
+    groups = [places[order[start:end]].tolist() for start, end in zip(starts, ends, strict=True)]
+    return sorted(groups)

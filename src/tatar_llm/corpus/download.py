@@ -1,37 +1,52 @@
-"""Fetches an archive into data/raw: resumable, verified before it gets its name, quick to notice that there is no net."""
+"""Fetches files into data/raw: resumable, verified before they get their names, quick to notice that there is no net."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tatar_llm import console
-from tatar_llm.corpus.sources import LEIPZIG_URLS, Remote
+from tatar_llm.corpus.lock import only_one
 from tatar_llm.errors import TatarLLMError, explain_os_error
 from tatar_llm.workspace import read_json, sha256_file, write_json
 
-URLS_VARIABLE = "TATAR_LLM_LEIPZIG_URLS"
-"""Environment variable: base URLs, separated by commas, to use instead of Leipzig's two."""
 CHUNK = 1 << 18
+"""Bytes read at a time; a connection that brought as much was worth while, however it ended."""
+MAGIC = {"gzip": b"\x1f\x8b", "parquet": b"PAR1"}
+BUSY = (429, 500, 502, 503, 504)
+Found = TypeVar("Found")
 
 
 class SourceUnavailable(TatarLLMError):
     """A source could not be fetched: no network, a wrong answer, a damaged file."""
 
 
+class NoAnswer(Exception):
+    """Nothing came in the time given."""
+
+
 class _Refused(Exception):
-    """The answer is not the archive: what came is thrown away and the next mirror asked."""
+    """The answer is not the file: the next mirror is asked. What came from others is kept."""
+
+
+class _Wrong(_Refused):
+    """What arrived is not the file, or not the version of which a part is here."""
 
 
 class _Lost(Exception):
-    """The connection failed or broke: what came is kept."""
+    """The connection failed or broke: what came is kept. A server that is only busy says how long to `wait`."""
+
+    def __init__(self, reason: str, busy: bool = False, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.busy, self.wait = busy, wait
 
 
 @dataclass(frozen=True)
@@ -41,231 +56,342 @@ class Patience:
     connect: float = 6.0
     stall: float = 30.0
     backoff: float = 1.0
+    longest: float = 60.0
+    """Longest pause between two tries, whatever a server asks for."""
     retries: int = 5
+    poll: float = 0.5
+    """How often to look whether another process has finished."""
 
 
 PATIENCE = Patience()
 
 
-def fetch(
-    source: Remote, folder: Path, urls: tuple[str, ...] | None = None, patience: Patience = PATIENCE
-) -> tuple[Path, dict[str, Any]]:
-    """The verified archive in `folder` and its lock {url, bytes, sha256, mtime_ns}; without network if it is there.
+@dataclass(frozen=True)
+class Wanted:
+    """A file to fetch and what is known of it."""
 
-    A broken download leaves ``NAME.part`` and goes on from there, also in a later process. Raises SourceUnavailable
-    when no mirror gave the archive, TatarLLMError when the disk refuses.
+    name: str
+    """What messages call it."""
+    file: str
+    """Its name in the folder."""
+    urls: tuple[str, ...]
+    """Where it may lie, in the order in which to ask."""
+    bytes: int | None = None
+    sha256: str | None = None
+    """None: the first download is trusted and recorded."""
+    kind: str = "gzip"
+    """gzip or parquet: how the file must begin, and how the whole is checked where no SHA-256 is known."""
+    token: str = field(default="", repr=False)
+    """Shown to the hosts of `urls`, not to those they redirect to."""
+    denied: str = ""
+    """What the user can do about an answer 401 or 403."""
+
+
+def fetch(wanted: Wanted, folder: Path, patience: Patience = PATIENCE) -> tuple[Path, dict[str, Any]]:
+    """The verified file in `folder` and its lock {url, bytes, sha256, mtime_ns}; without network if it is there.
+
+    A broken download leaves ``FILE.part`` and goes on from there, also in a later process; of two processes that want
+    the same file one waits for the other. Raises SourceUnavailable when no mirror gave the file, OSError or
+    TatarLLMError when the disk refuses.
     """
-    target = folder / source.archive
-    lock = verified(source, folder)
-    if lock:
-        return target, lock
-    folder.mkdir(parents=True, exist_ok=True)
-    reasons = []
-    for base in urls or mirrors():
-        url = base.rstrip("/") + "/" + source.archive
-        part = folder / f"{source.archive}.part"
-        try:
-            sha256 = _from_mirror(source, url, part, patience)
-        except _Refused as error:
-            part.unlink(missing_ok=True)
-            reasons.append(f"{_host(url)}: {error}")
-            continue
-        except _Lost as error:
-            reasons.append(f"{_host(url)}: {error}")
-            continue
-        os.replace(part, target)
-        return target, _write_lock(target, url, sha256)
-    part = folder / f"{source.archive}.part"
-    kept = ""
-    if part.exists():
-        kept = f"; the {console.human_bytes(part.stat().st_size)} that arrived are kept in {part} and the next try goes on from there"
-    raise SourceUnavailable(
-        f"{source.name} could not be downloaded ({'; '.join(reasons)}){kept}: check the connection and run the same "
-        f"command again, or give a file of your own with --source PATH"
-    )
+    target = folder / wanted.file
+    lock = remembered(wanted, folder)
+    if not lock:
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_one(folder / f"{wanted.file}.busy", wanted.name, patience.poll):
+            lock = verified(wanted, folder) or _download(wanted, target, patience)
+    return target, lock
 
 
-def verified(source: Remote, folder: Path) -> dict[str, Any] | None:
-    """The lock of an archive that already lies in `folder` and is what it should be, or None. Hashes it once."""
-    target = folder / source.archive
-    if not target.is_file():
+def remembered(wanted: Wanted, folder: Path) -> dict[str, Any] | None:
+    """The lock of a file that was verified once and has not been touched since, or None."""
+    target = folder / wanted.file
+    lock = _read_lock(target)
+    if not lock or not target.is_file():
         return None
     state = target.stat()
-    lock: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        found = read_json(_lock_path(target))
-        lock = found if isinstance(found, dict) else {}
-    wanted = source.sha256 or lock.get("sha256")
-    if lock.get("bytes") == state.st_size and lock.get("mtime_ns") == state.st_mtime_ns and lock.get("sha256") == wanted:
+    same = lock.get("bytes") == state.st_size and lock.get("mtime_ns") == state.st_mtime_ns
+    return lock if same and lock.get("sha256") == (wanted.sha256 or lock.get("sha256")) else None
+
+
+def verified(wanted: Wanted, folder: Path) -> dict[str, Any] | None:
+    """The lock of a file that already lies in `folder` and is what it should be, or None. Hashes it once."""
+    target = folder / wanted.file
+    lock = remembered(wanted, folder)
+    if lock or not target.is_file():
         return lock
+    lock = _read_lock(target)
+    should_be = wanted.sha256 or lock.get("sha256")
     sha256 = sha256_file(target)
-    if wanted and sha256 != wanted:
-        console.say(f"{target} is not the archive it should be (its SHA-256 differs): it is downloaded again")
+    if should_be and sha256 != should_be:
+        console.say(f"{target} is not the file it should be (its SHA-256 differs): it is downloaded again")
         return None
-    if not wanted:
+    if not should_be:
         try:
-            _check_gzip(target)
+            _check_whole(target, wanted.kind)
         except _Refused as error:
             console.say(f"{target} is {error}: it is downloaded again")
             return None
     return _write_lock(target, lock.get("url", ""), sha256)
 
 
-def mirrors() -> tuple[str, ...]:
-    """Where to look, in order."""
-    given = os.environ.get(URLS_VARIABLE, "")
-    return tuple(url.strip() for url in given.split(",") if url.strip()) or LEIPZIG_URLS
-
-
-def _lock_path(target: Path) -> Path:
-    return target.with_name(target.name + ".lock.json")
-
-
-def _write_lock(target: Path, url: str, sha256: str) -> dict[str, Any]:
-    state = target.stat()
-    lock = {"url": url, "bytes": state.st_size, "sha256": sha256, "mtime_ns": state.st_mtime_ns}
-    write_json(_lock_path(target), lock)
-    return lock
-
-
-def _host(url: str) -> str:
-    return url.split("//", 1)[-1].split("/", 1)[0]
-
-
-def _from_mirror(source: Remote, url: str, part: Path, patience: Patience) -> str:
-    """Fill `part` from one mirror, verify it, return its SHA-256."""
-    failures = 0
-    came = False
-    furthest = _size(part)
-    while True:
+def _download(wanted: Wanted, target: Path, patience: Patience) -> dict[str, Any]:
+    part = target.with_name(f"{target.name}.part")
+    reasons = []
+    for url in wanted.urls:
         try:
-            total = _attempt(source, url, part, patience)
-            break
-        except _Lost:
-            gained = _size(part) - furthest
-            # A mirror that never sent anything is left at once; one that sends a good piece each time is not given up
-            failures = 0 if gained >= 1 << 20 else failures + 1
-            came = came or gained > 0
-            if not came or failures > patience.retries:
-                raise
-            furthest = max(furthest, _size(part))
-            wait = patience.backoff * 2**failures
-            console.say(f"the connection broke after {console.human_bytes(furthest)}: going on in {wait:.0f} s")
-            time.sleep(wait)
-    size = _size(part)
-    if total is not None and size != total:
-        raise _Refused(f"{size:,} bytes came instead of {total:,}")
-    sha256 = sha256_file(part)
-    if source.sha256 and sha256 != source.sha256:
-        raise _Refused("the SHA-256 of what came is not the one published")
-    if not source.sha256:
-        _check_gzip(part)
+            sha256 = _from_mirror(wanted, url, part, patience)
+        except (_Refused, _Lost) as error:
+            reasons.append(f"{_host(url)}: {error}")
+            if not _size(part):
+                _forget(part)
+            continue
+        os.replace(part, target)
+        _forget(part)
+        _forget(_aside(part))
+        return _write_lock(target, url, sha256)
+    kept = ""
+    if _size(part):
+        kept = f"; the {console.human_bytes(_size(part))} that arrived are kept in {part} and the next try goes on from there"
+    raise SourceUnavailable(
+        f"{wanted.name} could not be downloaded ({'; '.join(reasons)}){kept}: check the connection and run the same "
+        f"command again, or give a file of your own with --source PATH"
+    )
+
+
+def _from_mirror(wanted: Wanted, url: str, part: Path, patience: Patience) -> str:
+    """Fill `part` from one mirror, verify it, return its SHA-256.
+
+    Where the part that was here before and what this mirror sends make no whole, either may be wrong: the mirror is
+    asked for all of it beside the part, which stays for the next one unless this proves right.
+    """
+    inherited = _size(part)
+    try:
+        return _filled(wanted, url, part, patience)
+    except _Wrong:
+        if not inherited:
+            _forget(part)
+            raise
+    if _size(part) > inherited:
+        os.truncate(part, inherited)
+    aside = _aside(part)
+    try:
+        sha256 = _filled(wanted, url, aside, patience)
+    except _Wrong:
+        _forget(aside)
+        raise
+    os.replace(aside, part)
     return sha256
 
 
-def _attempt(source: Remote, url: str, part: Path, patience: Patience) -> int | None:
-    """One request, from where `part` ends. Returns the full size if the server or the source list tells it."""
-    start = _size(part)
-    response = _open(url, start, patience)
-    with contextlib.closing(response):
-        if response.status == 416:  # nothing beyond `start`: the part is whole, or of another file
-            total = _after_slash(response.headers.get("Content-Range"))
-            if total == start and source.bytes in (None, total):
-                return total
-            part.unlink(missing_ok=True)
-            raise _Refused("the part kept from an earlier try does not belong to this file: run the command again")
-        if response.status not in (200, 206):
-            raise _Refused(f"HTTP {response.status} {response.reason}")
-        if "html" in response.headers.get("Content-Type", "").lower():
-            raise _Refused("a web page came instead of the archive")
-        if response.status == 206:
-            begin = (response.headers.get("Content-Range") or "").removeprefix("bytes ").split("-")[0]
-            if begin != str(start):
-                raise _Refused("the server sent another range than asked for")
-            total = _after_slash(response.headers.get("Content-Range"))
-        else:
-            start = 0  # the server ignores ranges: from the beginning
-            length = response.headers.get("Content-Length")
-            total = int(length) if length and length.isdigit() else None
-        if source.bytes and total not in (None, source.bytes):
-            raise _Refused(f"the file has {total:,} bytes there instead of {source.bytes:,}")
-        total = total or source.bytes
-        _receive(source.name, response, part, start, total)
-    return total
+def _filled(wanted: Wanted, url: str, part: Path, patience: Patience) -> str:
+    _fill(wanted, url, part, patience)
+    sha256 = sha256_file(part)
+    if wanted.sha256 and sha256 != wanted.sha256:
+        raise _Wrong("the SHA-256 of what came is not the one published")
+    if not wanted.sha256:
+        _check_whole(part, wanted.kind)
+    return sha256
 
 
-def _receive(name: str, response: Any, part: Path, start: int, total: int | None) -> None:
-    from http.client import HTTPException
-
-    done = start
-    with console.progress(f"downloading {name}", total, "bytes") as advance, _disk(part), \
-            open(part, "r+b" if start else "wb") as file:
-        file.seek(start)
+def _fill(wanted: Wanted, url: str, part: Path, patience: Patience) -> None:
+    """Ask one mirror until `part` is as long as the file, however often the connection breaks."""
+    failures = 0
+    came = told = False
+    furthest = _size(part)
+    with console.progress(f"downloading {wanted.name}", wanted.bytes, "bytes", furthest) as advance:
         while True:
             try:
-                chunk = response.read1(CHUNK)
-            except (OSError, HTTPException, ValueError) as error:
-                raise _Lost(_reason(error)) from None
-            if not chunk:
-                break
-            if done == 0:
-                _check_head(chunk)
-            file.write(chunk)
+                return _attempt(wanted, url, part, patience, advance)
+            except _Lost as error:
+                gained = _size(part) - furthest
+                furthest = max(furthest, _size(part))
+                # A mirror that never sent anything is left at once; one that sends a good piece each time is not given up
+                came = came or gained > 0 or error.busy
+                failures = 0 if gained >= CHUNK else failures + 1
+                if not came or failures > patience.retries:
+                    raise
+                wait = pause(failures, error.wait, patience) if failures else 0.0
+                if wait or not told:
+                    console.say(f"{error}: going on from {console.human_bytes(_size(part))}{f' in {wait:.0f} s' if wait else ''}")
+                    told = True
+                time.sleep(wait)
+
+
+def pause(failures: int, asked: float | None, patience: Patience) -> float:
+    """Seconds until the next try: what the server `asked` for, or twice as long each time, never in step with others."""
+    wait = patience.backoff * 2 ** (failures - 1) * random.uniform(0.5, 1.5) if asked is None else asked
+    return min(wait, patience.longest)
+
+
+def retry_after(headers: Any) -> float | None:
+    """The seconds that an answer's Retry-After asks for, which holds a number or a date."""
+    import email.utils
+
+    text = (headers.get("Retry-After") or "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _attempt(wanted: Wanted, url: str, part: Path, patience: Patience, advance: Callable[..., None]) -> None:
+    """One request, from where `part` ends to the end of the file."""
+    start = _size(part)
+    # Where the SHA-256 is known it decides at the end, and a file may come in pieces from several mirrors. Where it is
+    # not, the pieces must be of one version: the server is asked to send the rest only if its file is still the same.
+    origin = {} if wanted.sha256 else _read_origin(part)
+    same_url = origin.get("url") == url
+    seen = origin.get("validator") if same_url else None
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    if start and seen:
+        headers["If-Range"] = seen
+    with contextlib.closing(_open(wanted, url, headers, patience)) as response:
+        total = _checked_answer(wanted, response, start)
+        if response.status == 416 and total == start:
+            return None  # nothing beyond what is here: it is whole
+        validator = response.headers.get("ETag") or ""
+        if not validator or validator.startswith("W/"):  # a weak one says nothing about bytes
+            validator = response.headers.get("Last-Modified") or ""
+        other = bool(total and origin.get("total") and total != origin["total"])
+        other = other or bool(seen and validator and seen != validator)
+        if response.status == 416 or (other and not same_url):
+            raise _Wrong("the part that is here is not of the file that lies there")
+        if response.status == 200 or not other:
+            begin = start if response.status == 206 else 0
+            origin = {"url": url, "validator": validator, "total": total}
+            return _receive(wanted, response, part, begin, other, origin, advance)
+    _forget(part)  # the file has changed there, and the server sends the new one's end: once more, from the beginning
+    return _attempt(wanted, url, part, patience, advance)
+
+
+def _checked_answer(wanted: Wanted, response: Any, start: int) -> int | None:
+    """The file's size, where the server or the list of sources tells it; raises for an answer that is not the file."""
+    status, headers = response.status, response.headers
+    if status in BUSY:
+        raise _Lost(f"HTTP {status} {response.reason}", busy=True, wait=retry_after(headers))
+    if status in (401, 403) and wanted.denied:
+        raise _Refused(f"HTTP {status} {response.reason}, {wanted.denied}")
+    if status not in (200, 206, 416) or (status == 416 and not start):
+        raise _Refused(f"HTTP {status} {response.reason}")
+    if status != 416 and "html" in headers.get("Content-Type", "").lower():
+        raise _Refused("a web page came instead of the file")
+    if status == 206:
+        begin = (headers.get("Content-Range") or "").removeprefix("bytes ").split("-")[0]
+        if begin != str(start):
+            raise _Refused("the server sent another range than asked for")
+    if status in (206, 416):
+        total = _after_slash(headers.get("Content-Range"))
+    else:
+        length = headers.get("Content-Length")
+        total = int(length) if length and length.isdigit() else None
+    if wanted.bytes and total not in (None, wanted.bytes):
+        raise _Refused(f"the file has {total:,} bytes there instead of {wanted.bytes:,}")
+    return total or wanted.bytes
+
+
+def _receive(
+    wanted: Wanted, response: Any, part: Path, begin: int, anew: bool, origin: dict[str, Any],
+    advance: Callable[..., None],
+) -> None:
+    """Write the answer to `part`, from byte `begin`; instead of what is there if that is of no use (`anew`).
+
+    Otherwise it is compared: a mirror that knows no ranges, and breaks off early or sends nonsense, takes nothing away.
+    """
+    done, total = begin, origin["total"]
+    known = bool(wanted.sha256)
+    advance(done, total=total)
+    chunk = _next(response)
+    if not begin and chunk:
+        _check_head(chunk, wanted.kind)
+    with _disk(part), open(part, "w+b" if anew or not part.exists() else "r+b") as file:
+        while chunk:
+            file.seek(done)
+            here = file.read(len(chunk))
+            if not chunk.startswith(here):
+                raise _Wrong("what came is not the file of which a part is here")
+            if here != chunk:
+                if not known:
+                    write_json(_origin_path(part), origin)
+                    known = True
+                file.seek(done)
+                file.write(chunk)
             done += len(chunk)
             advance(done)
-    if total is not None and done < total:
-        raise _Lost(f"the connection ended after {console.human_bytes(done)} of {console.human_bytes(total)}")
+            chunk = _next(response)
+        if total is not None and done < total:
+            raise _Lost(f"the connection ended after {console.human_bytes(done)} of {console.human_bytes(total)}")
+        if _size(part) > done:
+            raise _Wrong("the part that is here is longer than the file")
+        file.flush()
+        os.fsync(file.fileno())
 
 
-@contextlib.contextmanager
-def _disk(part: Path) -> Iterator[None]:
+def _next(response: Any) -> bytes:
+    from http.client import HTTPException
+
     try:
-        yield
-    except OSError as error:
-        raise TatarLLMError(f"the download cannot be written to {part}: {explain_os_error(error)}") from error
+        return response.read1(CHUNK)
+    except (OSError, HTTPException, ValueError) as error:
+        raise _Lost(_reason(error)) from None
 
 
-def _open(url: str, start: int, patience: Patience) -> Any:
-    """The response, or _Lost within `patience.connect` seconds.
+def within(seconds: float, work: Callable[[], Found]) -> Found:
+    """What `work` returns or raises, or NoAnswer after so many seconds.
 
-    The request runs in a thread of its own because looking up a name cannot be given a time limit, and a host with
-    several addresses would wait the limit for each.
+    It runs in a thread of its own because looking up a name cannot be given a time limit, and a host with several
+    addresses would wait the limit for each.
     """
+    result: list[Any] = []
+    lock = threading.Lock()
+    late = False
+
+    def run() -> None:
+        try:
+            found: Any = (True, work())
+        except Exception as error:  # carried over to the waiting thread
+            found = (False, error)
+        with lock:
+            if late and hasattr(found[1], "close"):
+                found[1].close()
+            result.append(found)
+
+    thread = threading.Thread(target=run, daemon=True, name="tatar-llm-network")
+    thread.start()
+    thread.join(seconds)
+    with lock:
+        late = not result
+    if late:
+        raise NoAnswer(f"no answer within {seconds:g} s")
+    good, found = result[0]
+    if not good:
+        raise found
+    return found
+
+
+def _open(wanted: Wanted, url: str, headers: dict[str, str], patience: Patience) -> Any:
+    """The response, whatever its status, or _Lost within `patience.connect` seconds."""
     import urllib.error  # here, not above: importing the network costs 30 ms that other verbs need not pay
     import urllib.request
 
     from tatar_llm import __version__
 
-    headers = {"User-Agent": f"tatar-llm/{__version__}", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    result: list[Any] = []
-    lock = threading.Lock()
-    late = False
-
-    def ask() -> None:
+    def ask() -> Any:
+        own = {"User-Agent": f"tatar-llm/{__version__}", "Accept-Encoding": "identity"}
+        request = urllib.request.Request(url, headers=own | headers)
+        if wanted.token:
+            request.add_unredirected_header("Authorization", f"Bearer {wanted.token}")
         try:
-            request = urllib.request.Request(url, headers=headers)
-            found: Any = urllib.request.urlopen(request, timeout=patience.stall)
+            return urllib.request.urlopen(request, timeout=patience.stall)
         except urllib.error.HTTPError as error:
-            found = error
-        except Exception as error:  # carried over to the waiting thread
-            found = _Lost(_reason(error))
-        with lock:
-            if late and not isinstance(found, _Lost):
-                found.close()
-            result.append(found)
+            return error
 
-    thread = threading.Thread(target=ask, daemon=True, name="tatar-llm-download")
-    thread.start()
-    thread.join(patience.connect)
-    with lock:
-        late = not result
-    if late:
-        raise _Lost(f"no answer within {patience.connect:g} s")
-    if isinstance(result[0], _Lost):
-        raise result[0]
-    return result[0]
+    try:
+        return within(patience.connect, ask)
+    except Exception as error:
+        raise _Lost(_reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
@@ -282,19 +408,84 @@ def _after_slash(content_range: str | None) -> int | None:
     return int(total) if total.isdigit() else None
 
 
+def _host(url: str) -> str:
+    return url.split("//", 1)[-1].split("/", 1)[0]
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _check_head(chunk: bytes) -> None:
+@contextlib.contextmanager
+def _disk(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TatarLLMError(f"the download cannot be written to {part}: {explain_os_error(error)}") from error
+
+
+# -- what is written beside a file ---------------------------------------------------------------------------------
+
+
+def _lock_path(target: Path) -> Path:
+    return target.with_name(f"{target.name}.lock.json")
+
+
+def _read_lock(target: Path) -> dict[str, Any]:
+    return _read(_lock_path(target))
+
+
+def _write_lock(target: Path, url: str, sha256: str) -> dict[str, Any]:
+    state = target.stat()
+    lock = {"url": url, "bytes": state.st_size, "sha256": sha256, "mtime_ns": state.st_mtime_ns}
+    write_json(_lock_path(target), lock)
+    return lock
+
+
+def _origin_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _aside(part: Path) -> Path:
+    """Where a file is fetched anew while a part of it is kept."""
+    return part.with_name(f"{part.name}.anew")
+
+
+def _read_origin(part: Path) -> dict[str, Any]:
+    """{url, validator, total} of the part's newest piece; validator is the ETag, or the date, of the whole file."""
+    return _read(_origin_path(part))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        found = read_json(path)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _origin_path(part).unlink(missing_ok=True)
+
+
+# -- whether it is what it should be -------------------------------------------------------------------------------
+
+
+def _check_head(chunk: bytes, kind: str) -> None:
     if chunk.lstrip().startswith(b"<"):
-        raise _Refused("a web page came instead of the archive")
-    if not b"\x1f\x8b".startswith(chunk[:2]):
-        raise _Refused("what came is not a gzip archive")
+        raise _Refused("a web page came instead of the file")
+    if not chunk.startswith(MAGIC[kind][: len(chunk)]):
+        raise _Refused(f"what came is not a {kind} file")
 
 
-def _check_gzip(path: Path) -> None:
-    """Unpack once without keeping anything: where no checksum is published, gzip's own must hold."""
+def _check_whole(path: Path, kind: str) -> None:
+    """Where no checksum is published, gzip's own must hold: unpack once without keeping anything. Parquet has none."""
+    if kind == "parquet":
+        with open(path, "rb") as file:
+            whole = file.read(4) == MAGIC[kind] and file.seek(-4, os.SEEK_END) and file.read(4) == MAGIC[kind]
+        if not whole:
+            raise _Wrong("a damaged parquet file")
+        return
     import gzip
 
     try:
@@ -302,4 +493,4 @@ def _check_gzip(path: Path) -> None:
             while file.read(1 << 20):
                 pass
     except (OSError, EOFError, zlib.error) as error:
-        raise _Refused(f"a damaged archive ({error})") from None
+        raise _Wrong(f"a damaged archive ({error})") from None

@@ -10,9 +10,9 @@ from pathlib import Path
 from tatar_llm import console
 from tatar_llm.config import DEFAULT_SOURCE, CorpusConfig
 from tatar_llm.corpus.clean import Tally
-from tatar_llm.corpus.download import Patience, SourceUnavailable, fetch
-from tatar_llm.corpus.readers import blocks, decode, layout, read_documents
-from tatar_llm.corpus.sources import Local, Remote, Sample, Source
+from tatar_llm.corpus.download import Patience, SourceUnavailable, Wanted, fetch
+from tatar_llm.corpus.readers import blocks, decode, layout, read_batches
+from tatar_llm.corpus.sources import Local, Remote, Sample, Shards, Source, leipzig_urls
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.languages import Language
 from tatar_llm.workspace import Workspace, sha256_file
@@ -26,7 +26,8 @@ class Input:
     kind: str
     """"line" or "blank": see readers.layout."""
     sha256: str
-    documents: Callable[[], Iterator[list[str]]]
+    batches: Callable[[], Iterator[list[list[str]]]]
+    """Its documents, each a list of lines, gathered in lists of about 1 MiB."""
     where: dict[str, str] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
 
@@ -40,7 +41,7 @@ def gather(
     for source in sources:
         if isinstance(source, Remote):
             try:
-                path, lock = fetch(source, workspace.raw, urls, patience)
+                inputs.append(_leipzig(source, workspace, urls or leipzig_urls(), patience))
             except SourceUnavailable as error:
                 if not (fallback and config.source == (DEFAULT_SOURCE,) and language.code == "tat"):
                     raise
@@ -50,16 +51,38 @@ def gather(
                     f"run the same command with a connection to replace it."
                 )
                 return [_sample(Sample())], why
-            inputs.append(_file(source.name, path, lock["sha256"], {"url": lock["url"]}))
+        elif isinstance(source, Shards):
+            inputs.append(_shards(source, workspace, config.limit_bytes, patience))
         elif isinstance(source, Local):
-            inputs.append(_file(source.name, source.path, sha256_file(source.path), {"file": source.path.name}))
+            inputs.append(_files(source.name, [source.path], sha256_file(source.path), {"file": source.path.name}))
         else:
             inputs.append(_sample(source))
     return inputs, None
 
 
-def _file(name: str, path: Path, digest: str, where: dict[str, str]) -> Input:
-    return Input(name, layout(path), digest, lambda: read_documents(path), where)
+def _leipzig(source: Remote, workspace: Workspace, folders: tuple[str, ...], patience: Patience) -> Input:
+    urls = tuple(f"{folder.rstrip('/')}/{source.archive}" for folder in folders)
+    path, lock = fetch(Wanted(source.name, source.archive, urls, source.bytes, source.sha256), workspace.raw, patience)
+    return _files(source.name, [path], lock["sha256"], {"url": lock["url"], "licence": source.licence})
+
+
+def _shards(source: Shards, workspace: Workspace, limit_bytes: int, patience: Patience) -> Input:
+    from tatar_llm.corpus import hub
+
+    paths, found = hub.fetch_shards(source, workspace.raw, limit_bytes, patience)
+    digest = hub.identity(found, limit_bytes) or sha256("".join(map(sha256_file, paths)).encode()).hexdigest()
+    url = f"{hub.site()}/datasets/{source.dataset}/tree/{found['commit']}"
+    return _files(source.name, paths, digest, {"url": url, "licence": source.licence})
+
+
+def _files(name: str, paths: list[Path], digest: str, where: dict[str, str]) -> Input:
+    kind = layout(paths[0])
+
+    def batches() -> Iterator[list[list[str]]]:
+        for path in paths:
+            yield from read_batches(path, kind)
+
+    return Input(name, kind, digest, batches, where)
 
 
 def _sample(sample: Sample) -> Input:
@@ -67,12 +90,12 @@ def _sample(sample: Sample) -> Input:
     if not texts:
         raise TatarLLMError("the package holds no sample texts: install it again, or give --source PATH")
 
-    def documents() -> Iterator[list[str]]:
+    def batches() -> Iterator[list[list[str]]]:
         for name, raw in texts.items():
-            yield from blocks(iter(decode(raw, name, 0).split("\n")))
+            yield list(blocks(decode(raw, name, 0).split("\n")))
 
     whole = sha256(b"\n\n".join(texts.values())).hexdigest()
-    return Input(sample.name, "blank", whole, documents, {"file": "built in"})
+    return Input(sample.name, "blank", whole, batches, {"file": "built in"})
 
 
 def identities(sources: list[Source], workspace: Workspace) -> list[tuple[str, str]] | None:
@@ -87,6 +110,8 @@ def identities(sources: list[Source], workspace: Workspace) -> list[tuple[str, s
     for source in sources:
         if isinstance(source, Remote):
             digest = source.sha256 or remembered.get(source.name)
+        elif isinstance(source, Shards):
+            digest = remembered.get(source.name)
         else:
             digest = sha256_file(source.path) if isinstance(source, Local) else _sample(source).sha256
         if not digest:

@@ -13,15 +13,20 @@ from typing import Any, TextIO
 from tatar_llm import console
 from tatar_llm.config import CorpusConfig, as_dict
 from tatar_llm.corpus import split
-from tatar_llm.corpus.clean import CLEANING_VERSION, Cleaner, Tally
-from tatar_llm.corpus.dedup import LONG_LINE, Repeats
+from tatar_llm.corpus.clean import CLEANING_VERSION, DROPPING
 from tatar_llm.corpus.download import PATIENCE, Patience
 from tatar_llm.corpus.inputs import Input, gather, identities
+from tatar_llm.corpus.language import cld2
+from tatar_llm.corpus.overlap import LEAST, Overlap
+from tatar_llm.corpus.plots import draw
+from tatar_llm.corpus.readers import read_documents
 from tatar_llm.corpus.report import build_report, remarks, render
-from tatar_llm.corpus.sources import resolve
+from tatar_llm.corpus.sources import LOCAL_SUFFIXES, is_readable, resolve
+from tatar_llm.corpus.spool import Kept, Spool
 from tatar_llm.corpus.statistics import Statistics
+from tatar_llm.corpus.worker import Batch, Job, clean_batches
 from tatar_llm.errors import TatarLLMError, explain_os_error
-from tatar_llm.languages import Language, load_language
+from tatar_llm.languages import LANGUAGE_FILE, Language, load_language
 from tatar_llm.workspace import Workspace, fingerprint, sha256_file, whole_file, write_json, write_text
 
 PARTS = ("train", "val", "between")
@@ -48,21 +53,22 @@ def prepare(
     started = time.monotonic()
     _check(config)
     language = load_language(config.language)
+    overlap = holdout(config)
     workspace.ensure_writable()
     with _said_plainly(workspace):
         sources = resolve(config.source, language)
         known = identities(sources, workspace)
-        if known and not force and (done := finished(workspace, _fingerprint(config, language, known, None))):
+        if known and not force and (done := finished(workspace, _fingerprint(config, language, known, None, overlap))):
             _say_skipped(done, workspace, None)
             return done
         inputs, why = gather(config, language, sources, workspace, fallback, urls, patience)
         if on_ready:
             on_ready()
-        key = _fingerprint(config, language, [(given.name, given.sha256) for given in inputs], why)
+        key = _fingerprint(config, language, [(given.name, given.sha256) for given in inputs], why, overlap)
         if not force and (done := finished(workspace, key)):
             _say_skipped(done, workspace, why)
             return done
-        return _run(config, workspace, language, inputs, why, key, started)
+        return _run(config, workspace, language, inputs, overlap, why, key, started)
 
 
 def finished(workspace: Workspace, wanted: str) -> dict[str, Any] | None:
@@ -78,20 +84,30 @@ def finished(workspace: Workspace, wanted: str) -> dict[str, Any] | None:
 
 
 def _check(config: CorpusConfig) -> None:
-    for name, low, high in (("val_share", 0.0, 0.5), ("min_cyrillic", 0.0, 1.0)):
+    for name, low, high in (("val_share", 0.0, 0.5), ("min_cyrillic", 0.0, 1.0), ("near_threshold", 0.0, 1.0)):
         value = getattr(config, name)
         if not low <= value <= high or (name == "val_share" and value == 0):
             raise TatarLLMError(f"{name} is {value}: it must lie between {low:g} and {high:g}")
     if not 0 <= config.min_chars <= config.max_chars:
         raise TatarLLMError(f"min_chars is {config.min_chars} and max_chars {config.max_chars}: they leave no line")
+    if config.near_threshold and config.near_threshold < 0.5:
+        raise TatarLLMError(f"near_threshold is {config.near_threshold}: below 0.5 texts are not repeats; 0 keeps all")
+    if config.processes < 0:
+        raise TatarLLMError(f"processes is {config.processes}: it must be 0 (all cores) or more")
     if config.limit_bytes < 0:
         raise TatarLLMError(f"limit_bytes is {config.limit_bytes}: it must be 0 (no limit) or more")
 
 
-def _fingerprint(config: CorpusConfig, language: Language, inputs: list[tuple[str, str]], why: str | None) -> str:
+def _fingerprint(
+    config: CorpusConfig, language: Language, inputs: list[tuple[str, str]], why: str | None, overlap: Overlap
+) -> str:
+    settings = as_dict(config)
+    del settings["processes"]  # the text does not depend on their number
     return fingerprint({
         "version": CLEANING_VERSION,
-        "settings": as_dict(config),
+        "settings": settings,
+        "holdout": sorted(overlap.grams),
+        "cld2": cld2() is not None,
         "language": as_dict(language),
         "inputs": inputs,
         "fallback": bool(why),
@@ -116,10 +132,12 @@ def _said_plainly(workspace: Workspace) -> Iterator[None]:
 
 
 def _run(
-    config: CorpusConfig, workspace: Workspace, language: Language, inputs: list[Input], why: str | None, key: str,
-    started: float,
+    config: CorpusConfig, workspace: Workspace, language: Language, inputs: list[Input], overlap: Overlap, why: str | None,
+    key: str, started: float,
 ) -> dict[str, Any]:
     document = "line" if all(given.kind == "line" for given in inputs) else "blank"
+    workspace.processed.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(workspace)
     between = workspace.processed / f".between.{os.getpid()}.tmp"
     with contextlib.ExitStack() as stack:
         paths = {
@@ -128,7 +146,12 @@ def _run(
             "between": between,
         }
         stack.callback(lambda: between.unlink(missing_ok=True))
-        statistics = _write_parts(config, language, inputs, paths, document)
+        job = Job(language, config, overlap, cld2() is not None)
+        with Spool(workspace.processed / f".spool.{os.getpid()}.tmp", config.near_threshold) as spool:
+            _clean(job, inputs, spool)
+            console.say("looking for repeats in the whole text")
+            stays = spool.find_repeats([given.tally for given in inputs])
+            statistics = _write_parts(config, inputs, spool.kept(stays), paths, document)
         small = paths["train"].stat().st_size + between.stat().st_size < split.SMALL_BYTES
         home = "val" if small else "train"
         with open(paths[home], "ab") as file, open(between, "rb") as rest:
@@ -148,6 +171,8 @@ def _run(
                 for given in inputs
             ],
             "fallback": why,
+            "cld2": job.use_cld2,
+            "holdout": _holdout_rows(overlap, inputs),
             "small": paths["train"].stat().st_size < split.SMALL_BYTES,
             **{name: {**statistics[name].totals(), "bytes": paths[name].stat().st_size, "sha256": sha256_file(paths[name])}
                for name in ("train", "val")},
@@ -156,96 +181,114 @@ def _run(
     whole = Statistics()
     for part in statistics.values():
         whole.merge(part)
-    report = build_report(manifest, _by_name(inputs), whole, language)
+    report = build_report(manifest, {given.name: given.tally for given in inputs}, whole, language)
     write_json(workspace.processed / "report.json", report)
+    draw(report, workspace.processed / "report.png")
     write_text(workspace.processed / "report.md", render(report))
+    own_language = workspace.processed / LANGUAGE_FILE
+    if config.language.endswith(".toml"):
+        write_text(own_language, Path(config.language).expanduser().read_text(encoding="utf-8"))
+    else:
+        own_language.unlink(missing_ok=True)
     write_json(workspace.corpus_manifest, manifest)  # last: it says that all the others are whole
     _say_done(manifest, inputs, workspace)
     return manifest
 
 
+def _clear_leftovers(workspace: Workspace) -> None:
+    """What a run that was killed left behind; a run that is still going on has written to its files within the hour."""
+    for path in workspace.processed.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            newest = max((file.stat().st_mtime for file in path.rglob("*")), default=path.stat().st_mtime)
+            if time.time() - newest < 3600 and not _is_dead(path):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_dead(path: Path) -> bool:
+    """Whether the process whose number stands in a temporary name has ended; False where that cannot be told."""
+    number = path.name.split(".")[-2]
+    if os.name == "nt" or not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _clean(job: Job, inputs: list[Input], spool: Spool) -> None:
+    """Read every source and write what the rules on lines and documents leave of it to the spool."""
+    limit = job.config.limit_bytes
+    read = cleaned_bytes = 0
+    with console.progress("cleaning", None, "lines") as advance, contextlib.ExitStack() as stack:
+        for number, given in enumerate(inputs):
+            spool.begin_source(given.kind == "line")
+            # a limit stops in the middle: close the archive and the processes
+            found = stack.enter_context(contextlib.closing(given.batches()))
+            batches = (Batch(number, given.kind == "line", documents) for documents in found)
+            for cleaned in stack.enter_context(contextlib.closing(clean_batches(batches, job))):
+                spool.write(cleaned)
+                given.tally.merge(cleaned.tally)
+                read += cleaned.tally.lines
+                cleaned_bytes += len(cleaned.text)
+                advance(read)
+                if limit and cleaned_bytes > limit + limit // 2:  # repeats come off later
+                    return
+
+
 def _write_parts(
-    config: CorpusConfig, language: Language, inputs: list[Input], paths: dict[str, Path], document: str
+    config: CorpusConfig, inputs: list[Input], documents: Iterator[Kept], paths: dict[str, Path], document: str
 ) -> dict[str, Statistics]:
-    """Read, clean, drop repeats, and write every document to the file of its part."""
-    cleaner = Cleaner(language, config)
-    lines_seen, documents_seen = Repeats(), Repeats()
+    """Write every document to the file of its part."""
     statistics = {name: Statistics() for name in PARTS}
     end = "\n" if document == "line" else "\n\n"
-    read = kept_bytes = 0
+    kept_bytes = 0
     with contextlib.ExitStack() as stack:
         files: dict[str, TextIO] = {
             name: stack.enter_context(open(path, "w", encoding="utf-8", newline="\n", buffering=1 << 18))
             for name, path in paths.items()
         }
-        advance = stack.enter_context(console.progress("cleaning", None, "lines"))
-        for given in inputs:
-            tally = given.tally
-            with contextlib.closing(given.documents()) as documents:  # a limit stops in the middle: close the archive
-                for lines in documents:
-                    read += len(lines)
-                    if read % 4096 < len(lines):
-                        advance(read)
-                    found = clean_document(lines, given.kind == "line", cleaner, lines_seen, documents_seen, tally)
-                    if found is None:
-                        continue
-                    kept, home = found[0], split.part(found[1], config.val_share)
-                    text = "\n".join(kept) + end
-                    files[home].write(text)
-                    statistics[home].add(kept)
-                    size = len(text.encode())
-                    tally.bytes += size
-                    kept_bytes += size
-                    if config.limit_bytes and kept_bytes >= config.limit_bytes:
-                        return statistics
+        for found in documents:
+            tally = inputs[found.source].tally
+            if config.limit_bytes and kept_bytes >= config.limit_bytes:
+                tally.drop("beyond the limit", found.lines[0], len(found.lines))
+                continue
+            home = split.part(found.position, config.val_share)
+            text = "\n".join(found.lines) + end
+            files[home].write(text)
+            statistics[home].add(found.lines)
+            size = len(text.encode())
+            tally.bytes += size
+            tally.kept_documents += 1
+            tally.kept_lines += len(found.lines)
+            kept_bytes += size
     return statistics
 
 
-def clean_document(
-    lines: list[str], listed: bool, cleaner: Cleaner, lines_seen: Repeats, documents_seen: Repeats, tally: Tally
-) -> tuple[list[str], str] | None:
-    """The lines to keep and the text that decides the split, or None when nothing is left.
+def holdout(config: CorpusConfig) -> Overlap:
+    """The evaluation texts that the user named."""
+    overlap = Overlap()
+    for name in config.holdout:
+        path = Path(name).expanduser()
+        if not path.is_file() or not is_readable(path):
+            raise TatarLLMError(f"--holdout {name}: no file of a kind that can be read ({', '.join(LOCAL_SUFFIXES)})")
+        overlap.add(path.name, (line for lines in read_documents(path) for line in lines))
+        if not overlap.texts[-1]:
+            raise TatarLLMError(f"--holdout {name}: no line of {LEAST} words or more to search for")
+    return overlap
 
-    The split is decided before repeated lines are taken out, so that it does not depend on what was read earlier.
-    """
-    tally.documents += 1
-    tally.lines += len(lines)
-    kept = [line for line in (cleaner.clean(line, listed, tally) for line in lines) if line is not None]
-    if not kept:
-        return None
-    text = "\n".join(kept)
-    if not listed and documents_seen.seen(text):
-        tally.drop("repeated document", kept[0], len(kept))
-        return None
-    fresh = []
-    for line in kept:
-        if (listed or len(line) >= LONG_LINE) and lines_seen.seen(line):
-            tally.drop("repeated line", line)
-        else:
-            fresh.append(line)
-    if not fresh:
-        return None
-    tally.kept_documents += 1
-    tally.kept_lines += len(fresh)
-    return fresh, text
+
+def _holdout_rows(overlap: Overlap, inputs: list[Input]) -> list[dict[str, Any]]:
+    return [{"file": name, "texts": texts, "lines_removed": sum(given.tally.details.get("evaluation text", {}).get(name, 0) for given in inputs)}
+            for name, texts in zip(overlap.names, overlap.texts, strict=True)]  # fmt: skip
 
 
 def corpus_name(names: list[str]) -> str:
     """A name for cards and plots; a folder of a hundred files is not spelled out."""
     return " + ".join(names) if len(names) <= 4 else " + ".join(names[:3]) + f" + {len(names) - 3} more"
-
-
-def _by_name(inputs: list[Input]) -> dict[str, Tally]:
-    """Tallies under distinct names: two files in different folders may share theirs."""
-    found: dict[str, Tally] = {}
-    for given in inputs:
-        name = given.name
-        number = 2
-        while name in found:
-            name = f"{given.name} ({number})"
-            number += 1
-        found[name] = given.tally
-    return found
 
 
 def _check_enough(inputs: list[Input], statistics: dict[str, Statistics]) -> None:
@@ -255,7 +298,7 @@ def _check_enough(inputs: list[Input], statistics: dict[str, Statistics]) -> Non
     if not lines:
         raise TatarLLMError(f"{name} is empty: it holds no line of text")
     if not train + val:
-        rules = {rule: sum(given.tally.dropped[rule] for given in inputs) for rule in inputs[0].tally.dropped}
+        rules = {rule: sum(given.tally.dropped[rule] for given in inputs) for rule in DROPPING}
         worst = max(rules, key=lambda rule: rules[rule])
         raise TatarLLMError(
             f"nothing is left of {name}: all {lines:,} lines were dropped, most of them ({rules[worst]:,}) by the rule "

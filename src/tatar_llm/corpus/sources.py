@@ -1,34 +1,32 @@
-"""The list of sources, as data, and what a name or path on the command line stands for."""
+"""The list of sources, as data in sources.toml, and what a name or path on the command line stands for."""
 
 from __future__ import annotations
 
+import functools
 import glob
+import os
+import re
+import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from tatar_llm.config import DEFAULT_SOURCE
 from tatar_llm.errors import TatarLLMError, nearest
 from tatar_llm.languages import Language
 
 SAMPLE = "sample"
-LEIPZIG_URLS = (
-    "https://downloads.wortschatz-leipzig.de/corpora/",
-    "https://wortschatz.uni-leipzig.de/download/",
-)
-LEIPZIG_FAMILIES = ("mixed-2015", "news-2015", "web-2018")
-LEIPZIG_SIZES = ("10k", "30k", "100k", "300k", "1m")
-PINNED = {
-    "tat_mixed_2015_1M.tar.gz": (200_822_852, "c5a27c731116c2540a1053b8b9d6cb3a16134f519f0bf7535bca274173d01fc7"),
-    "tat_news_2015_1M.tar.gz": (201_497_714, "e7421c8d036bfaf6ce5dec6b2a121b2c85a55ae1a26004e51b71202f6765b2d7"),
-    "tat_web_2018_1M.tar.gz": (180_057_807, "de7816dbd8334ad9cd516be43ddca76e157316db9a53576dc3e813005d7b3f87"),
-}
-"""Archive -> size and SHA-256. For the other archives none is published: the first download is trusted and recorded."""
-
+URLS_VARIABLE = "TATAR_LLM_LEIPZIG_URLS"
+"""Environment variable: base URLs, separated by commas, to use instead of Leipzig's two."""
+HUB_URL = "https://huggingface.co"
 LOCAL_SUFFIXES = (
-    ".txt", ".txt.gz", ".txt.xz", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".tar", ".tar.gz", ".tar.xz", ".tgz", ".txz",
-)
+    ".txt", ".txt.gz", ".txt.xz", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".parquet",
+    ".tar", ".tar.gz", ".tar.xz", ".tgz", ".txz",
+)  # fmt: skip
+_ARCHIVE = re.compile(r"([a-z]{3})((?:-[a-z]+)?)_([a-z-]+)_(\d{4}(?:-\d{4})?)(?:_\d+[KM])?(?:\.tar\.gz)?")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,26 @@ class Remote:
     archive: str
     bytes: int | None = None
     sha256: str | None = None
+    """None: none is published, the first download is trusted and recorded."""
+    what: str = ""
+    licence: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The parquet files of a Hugging Face data set, or of the language's part of it."""
+
+    name: str
+    dataset: str
+    files: str
+    """Folder inside the data set, and a pattern: ``data/tat_Cyrl/train/*.parquet``."""
+    config: str = ""
+    """The language's part, where the set holds many languages."""
+    bytes: int | None = None
+    what: str = ""
+    licence: str = ""
+    citation: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,9 @@ class Sample:
     """The texts inside the package: small, but always there."""
 
     name: str = SAMPLE
+    what: str = ""
+    licence: str = ""
+    citation: str = ""
 
     def files(self) -> list[Traversable]:
         """The package's text files, sorted by name."""
@@ -61,49 +82,127 @@ class Sample:
         return sorted((file for file in folder.iterdir() if file.name.endswith(".txt")), key=lambda file: file.name)
 
 
-Source = Remote | Local | Sample
+Source = Remote | Shards | Local | Sample
 
 
-def leipzig_sources(language: Language) -> dict[str, Remote]:
-    """Name -> archive of every Leipzig corpus on the list."""
-    found = {}
-    for family in LEIPZIG_FAMILIES:
-        for size in LEIPZIG_SIZES:
-            archive = f"{language.leipzig}_{family.replace('-', '_')}_{size.upper()}.tar.gz"
-            name = f"leipzig-{family}-{size}"
-            found[name] = Remote(name, archive, *PINNED.get(archive, (None, None)))
+@functools.cache
+def catalogue() -> dict[str, Any]:
+    """sources.toml, as it stands there."""
+    return tomllib.loads(resources.files("tatar_llm.corpus").joinpath("sources.toml").read_text(encoding="utf-8"))
+
+
+def leipzig_urls() -> tuple[str, ...]:
+    """The folders that hold Leipzig's archives, in the order in which to ask."""
+    given = os.environ.get(URLS_VARIABLE, "")
+    return tuple(url.strip() for url in given.split(",") if url.strip()) or tuple(catalogue()["leipzig"]["urls"])
+
+
+def known_sources(language: Language) -> dict[str, Remote | Shards | Sample]:
+    """Name -> source, of all on the list that hold this language."""
+    found: dict[str, Remote | Shards | Sample] = {}
+    for corpus, sizes in catalogue()["leipzig"]["corpora"].get(language.leipzig, {}).items():
+        for size in sizes or [""]:
+            genre, _, years = corpus.partition("-")
+            stem = "_".join(filter(None, (language.leipzig, genre, years, size.upper())))
+            name = "-".join(filter(None, ("leipzig", corpus, size)))
+            found[name] = _archive(name, stem)
+    for name, entry in catalogue()["huggingface"].items():
+        config = getattr(language, entry["key"], "") if "key" in entry else ""
+        if config or language.code in entry.get("languages", ()):
+            found[name] = Shards(
+                name, entry["dataset"], entry["files"].format(config=config), config, entry["bytes"].get(language.code),
+                entry["what"], entry["licence"], entry["citation"],
+            )  # fmt: skip
+    sample = catalogue()[SAMPLE]
+    if language.code in sample["languages"]:
+        found[SAMPLE] = Sample(SAMPLE, sample["what"], sample["licence"], sample["citation"])
     return found
 
 
-def source_names(language: Language) -> list[str]:
-    """Every name that `--source` knows."""
-    return [*leipzig_sources(language), *([SAMPLE] if language.code == "tat" else [])]
+def _archive(name: str, stem: str) -> Remote:
+    entry = catalogue()["leipzig"]
+    archive = f"{stem}.tar.gz"
+    pinned = entry["pinned"].get(archive, {})
+    _, genre, years, *size = stem.split("_")
+    count = {"K": "000", "M": "000,000"}
+    sentences = f"{size[0][:-1]},{count[size[0][-1]]} sentences" if size else "sentences"
+    what = f"{sentences}: {genre}, {years}"
+    return Remote(name, archive, pinned.get("bytes"), pinned.get("sha256"), what, entry["licence"], entry["citation"])
+
+
+def listing(language: Language) -> list[dict[str, Any]]:
+    """A row {name, kind, bytes, licence, what, citation, reader, urls, sha256} for every source of a language."""
+    rows = []
+    for source in known_sources(language).values():
+        size, sha256 = getattr(source, "bytes", None), getattr(source, "sha256", None)
+        if isinstance(source, Remote):
+            kind, entry, urls = "Leipzig archive", catalogue()["leipzig"], [url + source.archive for url in leipzig_urls()]
+        elif isinstance(source, Shards):
+            kind, entry = "Hugging Face", catalogue()["huggingface"][source.name]
+            urls = [f"{HUB_URL}/datasets/{source.dataset}"]
+        else:
+            kind, entry, urls = "built in", catalogue()[SAMPLE], []
+            size = sum(len(file.read_bytes()) for file in source.files())
+        rows.append({
+            "name": source.name, "kind": kind, "bytes": size, "licence": source.licence, "what": source.what,
+            "citation": source.citation, "reader": entry["reader"], "urls": urls, "sha256": sha256,
+        })  # fmt: skip
+    return rows
 
 
 def resolve(names: tuple[str, ...], language: Language) -> list[Source]:
-    """What the names and paths given with `--source` stand for, each file once, in the order given.
+    """What the names and paths given with `--source` stand for, each once, in the order given, under distinct names.
 
-    Raises TatarLLMError for a name that is neither on the list nor an existing path, and for a folder or pattern
-    without a readable file.
+    A name is one of the list, a Leipzig archive's (``sah_wikipedia_2021_30K``), or a path. Raises TatarLLMError for a
+    name that is none of these, and for a folder or pattern without a readable file.
     """
     if not names:
         raise TatarLLMError(f"no source was given: name one, for example --source {DEFAULT_SOURCE}")
-    known = leipzig_sources(language)
+    known = known_sources(language)
     found: dict[str, Source] = {}
     for name in names:
         if name in known:
-            found[name] = known[name]
+            source = known[name]
+            found[source.archive if isinstance(source, Remote) else name] = source
         elif name == SAMPLE:
-            if language.code != "tat":
-                raise TatarLLMError(f"the sample corpus is Tatar; for {language.english_name} give --source PATH")
-            found[name] = Sample()
+            raise TatarLLMError(f"the sample corpus is Tatar; for {language.english_name} give --source PATH")
+        elif (files := _local_files(name)) is not None:
+            for path in files:
+                found.setdefault(str(path.resolve()), Local(path.name, path))
+        elif remote := _leipzig_archive(name, known, language):
+            found[remote.archive] = remote
         else:
-            for path in _local_files(name, language):
-                found[str(path.resolve())] = Local(path.name, path)
-    return list(found.values())
+            raise TatarLLMError(_unknown(name, known, language))
+    return _distinct(list(found.values()))
 
 
-def _local_files(name: str, language: Language) -> list[Path]:
+def _leipzig_archive(name: str, known: dict[str, Any], language: Language) -> Remote | None:
+    match = _ARCHIVE.fullmatch(name)
+    if not match:
+        return None
+    code = language.leipzig or language.code
+    if match[1] + match[2] != code and match[1] != code:
+        raise TatarLLMError(
+            f"{name} is an archive of the language {match[1]!r}, not of {language.english_name}: add --language {match[1]}"
+        )
+    stem = name.removesuffix(".tar.gz")
+    listed = [source for source in known.values() if isinstance(source, Remote) and source.archive == f"{stem}.tar.gz"]
+    return listed[0] if listed else _archive(stem, stem)
+
+
+def _unknown(name: str, known: dict[str, Any], language: Language) -> str:
+    flag = "" if language.code == "tat" else f" --language {language.code}"
+    hint = f"`tatar-llm prepare --list{flag}` shows the names"
+    entry = catalogue()["huggingface"].get(name, {})
+    if "key" in entry:
+        return f"the language file of {language.english_name} does not name its part of {name}: add {entry['key']} = \"...\" to it"
+    if "languages" in entry or name.startswith("leipzig-"):
+        return f"there is no source {name!r} for {language.english_name}{nearest(name, known)}: {hint}; or give --source PATH"
+    return f"no source or file {name!r}{nearest(name, known)}: {hint}"
+
+
+def _local_files(name: str) -> list[Path] | None:
+    """The files that a path or pattern stands for; None when it is neither."""
     path = Path(name).expanduser()
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and is_readable(file))
@@ -120,8 +219,25 @@ def _local_files(name: str, language: Language) -> list[Path]:
         if not files:
             raise TatarLLMError(f"the pattern {name} matches no file that can be read: {', '.join(LOCAL_SUFFIXES)}")
         return files
-    names = source_names(language)
-    raise TatarLLMError(f"no source or file {name!r}{nearest(name, names)}: the names are {', '.join(names)}")
+    return None
+
+
+def _distinct(sources: list[Source]) -> list[Source]:
+    """The same sources; files that share a name carry their folder's too, and a number where that is not enough."""
+    times = Counter(source.name for source in sources)
+    taken = {name for name, count in times.items() if count == 1}
+    found: list[Source] = []
+    for source in sources:
+        if isinstance(source, Local) and times[source.name] > 1:
+            stem = name = f"{source.path.resolve().parent.name}/{source.name}"
+            number = 2
+            while name in taken:
+                name = f"{stem} ({number})"
+                number += 1
+            taken.add(name)
+            source = Local(name, source.path)
+        found.append(source)
+    return found
 
 
 def is_readable(path: Path) -> bool:

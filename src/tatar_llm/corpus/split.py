@@ -16,9 +16,8 @@ def position(document: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
-def part(document: str, val_share: float) -> str:
+def part(where: float, val_share: float) -> str:
     """``val``, ``train``, or ``between``: those that go to val only if the corpus turns out to be small."""
-    where = position(document)
     if where < val_share:
         return "val"
     return "between" if where < SMALL_SHARE else "train"

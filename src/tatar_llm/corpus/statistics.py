@@ -1,4 +1,4 @@
-"""Counts over the cleaned text: documents, lines, words, characters, letters, line lengths."""
+"""Counts over the cleaned text: documents, lines, words, characters, letters, lengths of lines and words, word frequencies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections import Counter
 from typing import Any
 
 BATCH_CHARS = 1 << 20
+LONGEST_WORD = 40
+ZIPF_WORDS = 2_000_000
+"""Words whose frequencies are counted, from the beginning of the text: enough for the curve, bounded in memory."""
+ZIPF_RANKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 30_000, 50_000, 100_000, 200_000)
 LENGTHS = (20, 40, 80, 160, 320, 640, 1280)
 """Upper bounds, in characters, of the buckets of the line length distribution; the last bucket is open."""
+_MARKS = ".,:;!?…()[]\"'«»“”„–—-"
 
 
 class Statistics:
@@ -17,6 +22,9 @@ class Statistics:
         self.documents = self.lines = self.words = self.characters = 0
         self.counts: Counter[int] = Counter()
         self.lengths = [0] * (len(LENGTHS) + 1)
+        self.word_lengths = [0] * (LONGEST_WORD + 1)
+        self.vocabulary: Counter[str] = Counter()
+        self.vocabulary_words = 0
         self._batch: list[str] = []
         self._batch_chars = 0
 
@@ -42,7 +50,13 @@ class Statistics:
         buckets = np.bincount(np.searchsorted(LENGTHS, lengths, side="right"), minlength=len(LENGTHS) + 1)
         self.lengths = [old + int(new) for old, new in zip(self.lengths, buckets, strict=True)]
         self.lines += len(self._batch)
-        self.words += len(text.split())
+        words = text.split()
+        self.words += len(words)
+        sizes = np.bincount(np.minimum(np.fromiter(map(len, words), np.int64, len(words)), LONGEST_WORD), minlength=LONGEST_WORD + 1)
+        self.word_lengths = [old + int(new) for old, new in zip(self.word_lengths, sizes, strict=True)]
+        if self.vocabulary_words < ZIPF_WORDS:
+            self.vocabulary.update(word.strip(_MARKS) for word in text.lower().split())
+            self.vocabulary_words += len(words)
         self.characters += int(lengths.sum())
         self._batch = []
         self._batch_chars = 0
@@ -57,6 +71,25 @@ class Statistics:
         self.characters += other.characters
         self.counts.update(other.counts)
         self.lengths = [mine + theirs for mine, theirs in zip(self.lengths, other.lengths, strict=True)]
+        self.word_lengths = [mine + theirs for mine, theirs in zip(self.word_lengths, other.word_lengths, strict=True)]
+        self.vocabulary.update(other.vocabulary)
+        self.vocabulary_words += other.vocabulary_words
+
+    def word_length_rows(self) -> list[int]:
+        """Words of length 0, 1, 2 ... LONGEST_WORD and more, marks at their ends included."""
+        self.flush()
+        return self.word_lengths
+
+    def zipf(self) -> dict[str, Any]:
+        """Frequency of the words by rank, over the first words of the text: {"words", "distinct", "once", "ranks", "top"}."""
+        self.flush()
+        counts = Counter({word: times for word, times in self.vocabulary.items() if word})
+        ranked = sorted(counts.values(), reverse=True)
+        return {
+            "words": sum(ranked), "distinct": len(ranked), "once": sum(times == 1 for times in ranked),
+            "ranks": [[rank, ranked[rank - 1]] for rank in ZIPF_RANKS if rank <= len(ranked)],
+            "top": counts.most_common(20),
+        }  # fmt: skip
 
     def totals(self) -> dict[str, int]:
         """The counts that the manifest shows."""

@@ -13,7 +13,7 @@ from tatar_llm.errors import TatarLLMError
 from tatar_llm.evaluation.copying import copied_share, known_word_share, whole_words
 from tatar_llm.evaluation.report import write_report
 from tatar_llm.generation import Settings, stream
-from tatar_llm.languages import load_language
+from tatar_llm.languages import Language, find_language
 from tatar_llm.model import load_model, load_model_file
 from tatar_llm.tokenizer import TokenFile, encode_text, load_tokenizer, read_tokens
 from tatar_llm.training import ModelPlace
@@ -67,7 +67,8 @@ def evaluate(
         "baselines": baselines,
     }
     if samples:
-        report |= _samples(model, tokenizer, tok_config, workspace, facts.get("language") or "tat", samples)
+        language = find_language(facts.get("language") or "tat", place.model.parent, workspace.processed)
+        report |= _samples(model, tokenizer, tok_config, workspace, language, samples)
     report["small"] = _is_small(workspace, file)
     report["seconds"] = round(time.monotonic() - started, 1)
     write_report(workspace.reports, report)
@@ -106,10 +107,10 @@ def _read_text(path: Path) -> str:
 
 
 def _samples(
-    model: Any, tokenizer: Any, tok_config: dict[str, Any], workspace: Workspace, language: str, count: int
+    model: Any, tokenizer: Any, tok_config: dict[str, Any], workspace: Workspace, language: Language, count: int
 ) -> dict[str, Any]:
     """Continuations of the language's prompts, seeds 0, 1, 2, ...: all of them, none selected."""
-    prompts = load_language(language).prompts
+    prompts = language.prompts
     made = []
     for number in range(count):
         prompt = prompts[number % len(prompts)]

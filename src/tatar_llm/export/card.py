@@ -10,7 +10,7 @@ from typing import Any
 from tatar_llm import __version__
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.languages import load_language
+from tatar_llm.languages import find_language
 from tatar_llm.training.runs import ModelPlace
 
 
@@ -18,7 +18,7 @@ def model_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> s
     """README.md: what the model is, how good it is, how to load it, what it cannot do."""
     code = facts.get("language") or ""
     try:
-        language = load_language(code)
+        language = find_language(code, place.model.parent)
         english, own, prompt = language.english_name, language.name, language.prompts[0]
         code = language.code
     except TatarLLMError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tatar_llm.errors import TatarLLMError, nearest
+from tatar_llm.languages import LANGUAGE_FILE
 from tatar_llm.workspace import Workspace, read_json, write_json
 
 NUMBER = re.compile(r"(\d{3,})-(.+)$")
@@ -106,6 +107,8 @@ def new_run(workspace: Workspace, name: str, settings: dict[str, Any]) -> Run:
         except FileExistsError:
             number += 1
     shutil.copytree(workspace.tokenizer, folder / "tokenizer")
+    if (workspace.processed / LANGUAGE_FILE).is_file():
+        shutil.copyfile(workspace.processed / LANGUAGE_FILE, folder / LANGUAGE_FILE)
     run = Run(folder)
     write_json(folder / "settings.json", settings)
     run.write_status(state="running", step=0)
