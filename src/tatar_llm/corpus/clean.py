@@ -250,6 +250,9 @@ def is_repetitive(line: str) -> bool:
     """One word or phrase over and over: 7 of 10 words, six or more. Verse, with ``/`` for its line ends, is let pass."""
     if " / " in line:
         return False
+    rough = line.split()
+    if len(rough) >= 6 and len(set(rough)) * 4 > len(rough) * 3 and line.count("-") < 4:  # the usual line, seen quickly
+        return False
     words = [word.casefold() for word in _WORDS.findall(line)]
     if len(words) < 6:
         return len(line) >= 12 and len(set(line) - set(" .,!?-")) <= 2

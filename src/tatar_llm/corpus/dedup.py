@@ -29,6 +29,8 @@ EXACT_PARAGRAPH = 60
 """Characters. Shorter lines inside documents may repeat: "Yes.", a chorus, a heading."""
 LEADERS = 8
 """A line is compared with at most so many earlier ones of its band: a template filled in 100,000 times must not take hours."""
+LONG = 10_000
+"""Characters from which a text's runs are compared by their hashes."""
 SURE = 0.95
 _LETTERS = re.compile(r"[^\W_]+")
 
@@ -107,18 +109,25 @@ _FACTORS = tuple(np.uint64(factor) for factor in (
 
 def similarity(one: str, other: str) -> float:
     """Jaccard similarity of the sets of runs of SHINGLE characters."""
-    if len(one) + len(other) > 20_000:  # long documents: hashes instead of strings
-        first, second = (np.unique(_shingle_hashes([text])[0]) for text in (one, other))
-        both = len(np.intersect1d(first, second, assume_unique=True))
-        return both / (len(first) + len(second) - both)
-    first_set, second_set = _shingles(one), _shingles(other)
-    both = len(first_set & second_set)
-    return both / max(1, len(first_set) + len(second_set) - both)
+    return _jaccard(_shingles(one), _shingles(other))
 
 
-def _shingles(text: str) -> set[str]:
+def _shingles(text: str) -> set[str] | np.ndarray:
+    """The runs of a text; of a long one their hashes, which take less room."""
+    if len(text) > LONG:
+        return np.unique(_shingle_hashes([text])[0])
     text = text.casefold()
-    return {text[place : place + SHINGLE] for place in range(len(text) - SHINGLE + 1)}
+    return set(map("".join, zip(*(text[place:] for place in range(SHINGLE)), strict=False)))
+
+
+def _jaccard(one: set[str] | np.ndarray, other: set[str] | np.ndarray) -> float:
+    if isinstance(one, set) and isinstance(other, set):
+        both = len(one & other)
+    elif isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        both = len(np.intersect1d(one, other, assume_unique=True))
+    else:
+        return 0.0  # a long and a short text
+    return both / max(1, len(one) + len(other) - both)
 
 
 def later_repeats(keys: np.ndarray, alive: np.ndarray) -> np.ndarray:
@@ -144,21 +153,24 @@ def near_repeats(
     compared: set[tuple[int, int]] = set()
     for load in bands:
         for group in _groups(load(), alive):
-            leaders: list[int] = []
+            leaders: dict[int, set[str] | np.ndarray] = {}
             for place in group:
                 if not alive[place]:
                     continue
-                for leader in leaders:
+                runs = _shingles(text(place))
+                for leader, others in leaders.items():
+                    if len(runs) < threshold * len(others) or len(others) < threshold * len(runs):
+                        continue  # sets of such different sizes cannot be so similar
                     if (leader, place) in compared:
                         continue
-                    if similarity(text(leader), text(place)) >= threshold:
+                    if _jaccard(others, runs) >= threshold:
                         alive[place] = False
                         found.append((place, leader))
                         break
                     compared.add((leader, place))
                 else:
                     if len(leaders) < LEADERS:
-                        leaders.append(place)
+                        leaders[place] = runs
     return found
 
 

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tatar_llm import console
 from tatar_llm.config import CorpusConfig, as_dict
@@ -247,24 +247,27 @@ def _write_parts(
     end = "\n" if document == "line" else "\n\n"
     kept_bytes = 0
     with contextlib.ExitStack() as stack:
-        files: dict[str, TextIO] = {
-            name: stack.enter_context(open(path, "w", encoding="utf-8", newline="\n", buffering=1 << 18))
-            for name, path in paths.items()
-        }
-        for found in documents:
-            tally = inputs[found.source].tally
-            if config.limit_bytes and kept_bytes >= config.limit_bytes:
-                tally.drop("beyond the limit", found.lines[0], len(found.lines))
-                continue
-            home = split.part(found.position, config.val_share)
-            text = "\n".join(found.lines) + end
-            files[home].write(text)
-            statistics[home].add(found.lines)
-            size = len(text.encode())
-            tally.bytes += size
-            tally.kept_documents += 1
-            tally.kept_lines += len(found.lines)
-            kept_bytes += size
+        files = {name: stack.enter_context(open(path, "wb")) for name, path in paths.items()}
+        for block in documents:
+            tally = inputs[block.source].tally
+            parts: dict[str, list[list[str]]] = {name: [] for name in PARTS}
+            written = 0
+            for lines, position in zip(block.documents, block.positions, strict=True):
+                if config.limit_bytes and kept_bytes >= config.limit_bytes:
+                    tally.drop("beyond the limit", lines[0], len(lines))
+                    continue
+                parts[split.part(position, config.val_share)].append(lines)
+                tally.kept_documents += 1
+                tally.kept_lines += len(lines)
+                if config.limit_bytes:
+                    kept_bytes += len("\n".join(lines).encode()) + len(end)
+            for name, found in parts.items():
+                if found:
+                    text = (end.join("\n".join(lines) for lines in found) + end).encode()
+                    files[name].write(text)
+                    statistics[name].add(found)
+                    written += len(text)
+            tally.bytes += written
     return statistics
 
 

@@ -57,6 +57,7 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": "a Zstandard file", b"BZh91AY&SY": "a bzip2 file", b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
 }
 _WEB = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.I)
+_SENTENCES = re.compile(r"(?:\d+\t)?+(.*)\n")
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1f\x7f]+")
 _SENTENCE_END = re.compile(rb"(?s:.*)(?:[.!?]|\xe2\x80\xa6)\s")
 _SPACE = re.compile(rb"(?s:.*)\s")
@@ -100,11 +101,11 @@ def _groups(path: Path, known: str | None = None) -> Iterator[list[list[str]]]:
         elif kind == "jsonl":
             documents = _records(path)
         elif kind == "tar":
-            yield from (_listed(lines, numbered=True) for lines in _tar_lines(path))
+            yield from ([[line] for line in lines] for lines in _tar_lines(path))
             return
         elif (known or layout(path)) == "line":
             numbered = "-sentences.txt" in path.name  # a Leipzig list that somebody unpacked
-            yield from (_listed(lines, numbered) for lines in _text_lines(path))
+            yield from ([[line] for line in lines] for lines in _text_lines(path, numbered=numbered))
             return
         else:
             documents = blocks(chain.from_iterable(_text_lines(path)))
@@ -174,10 +175,13 @@ def _not_utf8(where: str | Path, offset: int, line: bytes) -> TatarLLMError:
 
 
 class _Utf8:
-    """Turns the lines of one file into text and counts those that are not UTF-8."""
+    """Turns the lines of one file into text and counts those that are not UTF-8.
 
-    def __init__(self, where: str | Path) -> None:
-        self.where = where
+    Leipzig writes a number and a tab before every sentence; `numbered` takes them off.
+    """
+
+    def __init__(self, where: str | Path, numbered: bool) -> None:
+        self.where, self.numbered = where, numbered
         self.offset = self.lines = self.bad = 0
         self.first_bad: tuple[int, bytes] = 0, b""
 
@@ -188,7 +192,10 @@ class _Utf8:
         except UnicodeDecodeError:
             self._count(block)
             text = block.decode(errors="replace")
-        lines = text.removesuffix("\n").split("\n")
+        if self.numbered:
+            lines = _SENTENCES.findall(text if text.endswith("\n") else f"{text}\n")
+        else:
+            lines = text.removesuffix("\n").split("\n")
         self.lines += len(lines) - lines.count("")
         self.offset += len(block)
         return [line.rstrip("\r") for line in lines] if "\r" in text else lines
@@ -212,13 +219,13 @@ class _Utf8:
             raise _not_utf8(self.where, *self.first_bad)
 
 
-def _text_lines(path: Path, longest: int = 0) -> Iterator[list[str]]:
+def _text_lines(path: Path, *, numbered: bool = False, longest: int = 0) -> Iterator[list[str]]:
     with _opened(path) as file:
-        yield from _lines(file, path, longest)
+        yield from _lines(file, path, numbered, longest)
 
 
-def _lines(file: _Readable, where: str | Path, longest: int = 0) -> Iterator[list[str]]:
-    text = _Utf8(where)
+def _lines(file: _Readable, where: str | Path, numbered: bool, longest: int = 0) -> Iterator[list[str]]:
+    text = _Utf8(where, numbered)
     for block in _whole_lines(file, where, longest):
         yield text.split(block)
     text.judge(text.lines)
@@ -287,14 +294,6 @@ def _stream(file: _Readable, size: int) -> Iterator[bytes]:
     yield from iter(partial(file.read, size), b"")
 
 
-def _listed(lines: list[str], numbered: bool) -> list[list[str]]:
-    """A document of each line, `numbered`: without the number and the tab that Leipzig writes before a sentence."""
-    if numbered:
-        parts = [line.partition("\t") for line in lines]
-        return [[last if tab and first.isdecimal() else first + tab + last] for first, tab, last in parts]
-    return [[line] for line in lines]
-
-
 def _tar_lines(path: Path) -> Iterator[list[str]]:
     with _opened(path) as packed, tarfile.open(fileobj=packed, mode="r|", bufsize=BLOCK) as archive:
         for member in iter(archive.next, None):
@@ -303,7 +302,7 @@ def _tar_lines(path: Path) -> Iterator[list[str]]:
             if _is_sentences(member):
                 file = archive.extractfile(member)
                 assert file is not None  # isreg() was asked
-                yield from _lines(file, f"{member.name} in {path}")
+                yield from _lines(file, f"{member.name} in {path}", numbered=True)
                 return
     raise TatarLLMError(
         f"{path} is no Leipzig archive: it holds no file whose name ends in -sentences.txt (a link is not followed)"
@@ -320,7 +319,7 @@ def _is_sentences(member: tarfile.TarInfo) -> bool:
 
 
 def _records(path: Path) -> Iterator[list[str]]:
-    for number, line in enumerate(chain.from_iterable(_text_lines(path, LONGEST_RECORD)), 1):
+    for number, line in enumerate(chain.from_iterable(_text_lines(path, longest=LONGEST_RECORD)), 1):
         if not line.strip():
             continue
         try:

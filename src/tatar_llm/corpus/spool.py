@@ -10,6 +10,7 @@ import mmap
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,16 +25,16 @@ COLUMNS = {"line_bytes": np.uint32, "line_keys": np.uint64, "line_flags": np.uin
 BOILERPLATE_DOCUMENTS = 10
 BOILERPLATE_SHARE = 0.005
 """A line at the edge of so many documents, and of such a share of them, is furniture."""
-BLOCK_DOCUMENTS = 20_000
+BLOCK_DOCUMENTS = 10_000
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A document after all rules: the lines that stay and where the split puts it."""
+    """Documents of one source after all rules: the lines of each that stay, and where the split puts it."""
 
     source: int
-    lines: list[str]
-    position: float
+    documents: list[list[str]]
+    positions: list[float]
 
 
 class Spool:
@@ -187,29 +188,37 @@ class Spool:
     # reading
 
     def kept(self, stays: np.ndarray) -> Iterator[Kept]:
-        """The documents with the lines that stay, in order; those without any are left out."""
+        """The documents with the lines that stay, in order and in blocks; those without any are left out."""
         sizes = self.column("document_lines").astype(np.int64)
         line_bytes = self.column("line_bytes")
         positions = self.column("positions")
         place = 0
-        source = 0
+        ends = [*self.document_starts[1:], self.documents]
         with open(self.folder / "text", "rb") as file:
-            for block in range(0, self.documents, BLOCK_DOCUMENTS):
-                block_sizes = sizes[block : block + BLOCK_DOCUMENTS]
-                count = int(block_sizes.sum())
-                lines = file.read(int(line_bytes[place : place + count].sum(dtype=np.int64))).decode().split("\n")
-                keep = stays[place : place + count].tolist()
-                where = positions[block : block + BLOCK_DOCUMENTS].tolist()
-                start = 0
-                for number, size in enumerate(block_sizes.tolist()):
-                    end = start + size
-                    chosen = [line for line, good in zip(lines[start:end], keep[start:end], strict=True) if good]
-                    start = end
-                    if chosen:
-                        while source + 1 < len(self.document_starts) and block + number >= self.document_starts[source + 1]:
-                            source += 1
-                        yield Kept(source, chosen, where[number])
-                place += count
+            for source, listed in enumerate(self.listed):
+                for block in range(self.document_starts[source], ends[source], BLOCK_DOCUMENTS):
+                    part = slice(block, min(block + BLOCK_DOCUMENTS, ends[source]))
+                    count = int(sizes[part].sum())
+                    lines = file.read(int(line_bytes[place : place + count].sum(dtype=np.int64))).decode().split("\n")
+                    good = stays[place : place + count]
+                    place += count
+                    if listed:
+                        yield Kept(source, [[line] for line in compress(lines, good.tolist())], positions[part][good].tolist())
+                    else:
+                        yield _several(source, lines, good.tolist(), sizes[part].tolist(), positions[part].tolist())
+
+
+def _several(source: int, lines: list[str], good: list[bool], sizes: list[int], positions: list[float]) -> Kept:
+    documents, places = [], []
+    start = 0
+    for size, position in zip(sizes, positions, strict=True):
+        end = start + size
+        chosen = list(compress(lines[start:end], good[start:end]))
+        start = end
+        if chosen:
+            documents.append(chosen)
+            places.append(position)
+    return Kept(source, documents, places)
 
 
 class _Text:

@@ -7,7 +7,7 @@ from typing import Any
 
 BATCH_CHARS = 1 << 20
 LONGEST_WORD = 40
-ZIPF_WORDS = 2_000_000
+ZIPF_WORDS = 1_000_000
 """Words whose frequencies are counted, from the beginning of the text: enough for the curve, bounded in memory."""
 ZIPF_RANKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 30_000, 50_000, 100_000, 200_000)
 LENGTHS = (20, 40, 80, 160, 320, 640, 1280)
@@ -28,11 +28,12 @@ class Statistics:
         self._batch: list[str] = []
         self._batch_chars = 0
 
-    def add(self, document: list[str]) -> None:
-        """Count one document's lines."""
-        self.documents += 1
-        self._batch += document
-        self._batch_chars += sum(map(len, document))
+    def add(self, documents: list[list[str]]) -> None:
+        """Count documents, each a list of lines."""
+        self.documents += len(documents)
+        for lines in documents:
+            self._batch += lines
+            self._batch_chars += sum(map(len, lines))
         if self._batch_chars > BATCH_CHARS:
             self.flush()
 
