@@ -23,6 +23,7 @@ SURE_LETTERS = 20
 FEW_LETTERS = 18
 DOCUMENT_SHARE = 0.6
 """A document is foreign as a whole when so large a share of its judged text is."""
+_PLAIN_WORD = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"[^\W\d_]{2,}(?:-[^\W\d_]+)*|(?<![\w.-])[^\W\d_](?![\w.)\]/-])")
 """Words; a letter by itself counts only where it is no abbreviation."""
 
@@ -106,8 +107,11 @@ class LanguageJudge:
         """
         special = len(self.special.findall(line))
         telling = self.any_letter.search(line) is not None
-        if not telling and len(line) > LONG and special > OWN_SHARE * len(line):
-            return None
+        if special and not telling:
+            if len(line) > LONG and special > OWN_SHARE * len(line):
+                return None
+            if self.words.keys().isdisjoint(_PLAIN_WORD.findall(line.lower())):  # the usual line, seen quickly
+                return None
         words = [word if len(word) == 1 else word.lower() for word in _WORD.findall(line)]
         known = [word for word in words if word in self.words]
         if known or not special:
