@@ -84,33 +84,41 @@ def agreement(part: str) -> str:
     return f"{100 * same:.1f} % equal, kappa {(same - chance) / (1 - chance):.2f}"
 
 
+def judge(name: str, examples: list[Example], cleaner: Cleaner, show: bool) -> None:
+    """Print a row of the table and, with `show`, every line that was judged wrongly."""
+    outcome = [(one, cleaner.mend(one.text)) for one in examples]
+    verdicts = [cleaner.verdict(mended, True) for _, mended in outcome]
+    kept = [(one, mended) for (one, mended), verdict in zip(outcome, verdicts, strict=True) if verdict is None]
+    right = [(one, mended) for one, mended in kept if one.keep]
+    exact = sum(mended == one.corrected for one, mended in right)
+    needed = [(one, mended) for one, mended in right if one.corrected != " ".join(one.text.split())]
+    print(f"| {name} | {len(examples)} | {interval(len(right), len(kept))} | "
+          f"{interval(len(right), sum(one.keep for one in examples))} | {interval(exact, len(right))} | "
+          f"{interval(sum(mended == one.corrected for one, mended in needed), len(needed))} |", flush=True)  # fmt: skip
+    if not show:
+        return
+    for (one, mended), verdict in zip(outcome, verdicts, strict=True):
+        if one.keep != (verdict is None):
+            print(f"    {f'kept, but {one.why}' if verdict is None else f'dropped as {verdict}'}: {mended[:150]}")
+        elif one.keep and mended != one.corrected:
+            print(f"    corrected wrongly: {one.text[:120]!r}\n        got  {mended[:150]!r}\n        want {one.corrected[:150]!r}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--part", choices=("open", "blind", "all"), default="open")
     parser.add_argument("--show", action="store_true", help="print every line that was judged wrongly")
     args = parser.parse_args()
-    detector = cld2()
-    cleaner = Cleaner(load_language("tat"), CorpusConfig(), detector)
-    print(f"CLD2: {'yes' if detector else 'not installed'}; the two labellings of {args.part}: {agreement(args.part)}")
+    print(f"the two labellings of {args.part}: {agreement(args.part)}")
     print("| lines | n | precision of keep | recall of keep | corrections exact | of these, lines that needed one |\n|---|---:|---|---|---|---|")
-    for name, examples in ((f"archive, {args.part}", labelled(args.archive, args.part)), ("near misses", near_misses())):
-        outcome = [(one, cleaner.mend(one.text)) for one in examples]
-        verdicts = [cleaner.verdict(mended, True) for _, mended in outcome]
-        kept = [(one, mended) for (one, mended), verdict in zip(outcome, verdicts, strict=True) if verdict is None]
-        right = [(one, mended) for one, mended in kept if one.keep]
-        exact = [(one, mended) for one, mended in right if mended == one.corrected]
-        needed = [(one, mended) for one, mended in right if one.corrected != " ".join(one.text.split())]
-        print(f"| {name} | {len(examples)} | {interval(len(right), len(kept))} | "
-              f"{interval(len(right), sum(one.keep for one in examples))} | {interval(len(exact), len(right))} | "
-              f"{interval(sum(mended == one.corrected for one, mended in needed), len(needed))} |")  # fmt: skip
-        if args.show:
-            for (one, mended), verdict in zip(outcome, verdicts, strict=True):
-                if one.keep != (verdict is None):
-                    print(f"    {'kept, but ' + one.why if one.why and verdict is None else f'dropped as {verdict}'}: {mended[:150]}")
-                elif one.keep and mended != one.corrected:
-                    print(f"    corrected wrongly: {one.text[:120]!r}\n        got  {mended[:150]!r}\n        want {one.corrected[:150]!r}")
-        print(end="", flush=True)
+    sets = ((f"archive, {args.part}", labelled(args.archive, args.part)), ("near misses", near_misses()))
+    for how, detector in (("", cld2()), (", without CLD2", None)):
+        if not how and detector is None:
+            print("pycld2 is not installed", file=sys.stderr)
+            continue
+        for name, examples in sets:
+            judge(name + how, examples, Cleaner(load_language("tat"), CorpusConfig(), detector), args.show)
     reasons = Counter(row.why.split(" (")[0] for row in near_misses() if not row.keep)
     print(f"\nnear misses to drop: {', '.join(f'{why} {count}' for why, count in reasons.most_common())}")
 
