@@ -20,6 +20,7 @@ from tatar_llm.config import CorpusConfig
 from tatar_llm.corpus import prepare, sources
 from tatar_llm.corpus.download import Patience
 from tatar_llm.corpus.preparation import corpus_name
+from tatar_llm.corpus.sources import Sample
 from tatar_llm.corpus.split import part, position
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.workspace import Workspace, read_json, sha256_file, write_json
@@ -227,6 +228,33 @@ def test_page_furniture_of_documents(workspace: Workspace, tmp_path: Path) -> No
     assert text.count("Иске шәһәр хәбәрләре") == 1 and "Уртага салып" not in text
     report = read_json(workspace.processed / "report.json")
     assert report["rules"]["boilerplate"]["dropped"] == 80
+
+
+def test_mixed_and_foreign_documents(workspace: Workspace, tmp_path: Path) -> None:
+    russian = ["Она сегодня не пришла, потому что очень устала.", "Мы думали, что он уже уехал в город.", "Ага."]
+    pages = [sentences(5, i) for i in range(100)]
+    pages[3].insert(2, russian[0])
+    pages[50] = russian
+    source = write(tmp_path / "a.txt", [line for page in pages for line in [*page, ""]])
+    prepare(config(source), workspace)
+    text = workspace.train_text.read_text(encoding="utf-8") + workspace.val_text.read_text(encoding="utf-8")
+    assert not any(line in text for line in russian) and all(line in text for line in sentences(5, 3))
+    report = read_json(workspace.processed / "report.json")
+    assert report["rules"]["foreign language"]["dropped"] == 1 and report["rules"]["foreign document"]["dropped"] == 3
+    assert report["details"]["foreign document"] == {"Russian": 3}
+    assert "| Russian | 4 |" in (workspace.processed / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_document_in_a_broken_font_is_dropped_and_reported(workspace: Workspace, tmp_path: Path) -> None:
+    sample = [file.read_text(encoding="utf-8").replace("\n\n", "\n") for file in Sample().files()]
+    broken = "".join(sample[:8]).translate(str.maketrans("әүӘҮ", "€¥€¥"))
+    source = tmp_path / "a.jsonl"
+    source.write_text("\n".join(json.dumps({"text": text}) for text in [*sample[8:60], broken]), encoding="utf-8")
+    prepare(config(str(source)), workspace)
+    report = read_json(workspace.processed / "report.json")
+    assert report["broken_fonts"][0]["letters"] == {"ә": "€", "ү": "¥"} and report["rules"]["broken font"]["dropped"] > 50
+    assert "ә as €, ү as ¥" in (workspace.processed / "report.md").read_text(encoding="utf-8")
+    assert "€" not in workspace.train_text.read_text(encoding="utf-8")
 
 
 def test_holdout(workspace: Workspace, tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ _MACHINE = re.compile(
     r"""\bdef \w|\bSELECT\b.+\bFROM\b|\bfunction\b|\bclass="|\b(?:ERROR|WARN(?:ING)?|DEBUG|INFO|FATAL)\b.{0,3}[:\[\]]|\b(?:ERROR|WARN(?:ING)?|DEBUG|INFO)\s|^\s*[#.@][\w-]+\s*\{|"""
     r"""\{\{|\}\}|\[\[|\|\w+=|(?:\S\s+[>|→»]\s+\S[^>|→»]*){2,}|(?:\w+\\){2,}\w|[A-Z]:\\|(?<!\w)/(?:[a-z.]+/){2,}"""
 )
-_MACHINE_HINT = re.compile(r"[<>{}^=|→\\/»\"]|[A-Za-z]{3}|\(\)")
+_MACHINE_HINT = re.compile(r"""[<{}^=\\]| [>|→»] |[A-Za-z]{3}|\(\)|\[\[|"\s*:|^["#]""")
 """One of these stands in every match of the next two: most lines are spared the long expression."""
 _TAGGED = re.compile(r'^"[^"]+"(?: [a-z0-9_]+)+(?: <.*>)?$')
 _WORDS = re.compile(r"[^\W\d_]+")

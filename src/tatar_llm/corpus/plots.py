@@ -30,7 +30,7 @@ def _letters(axes: Any, report: dict[str, Any]) -> None:
     if expected:
         axes.plot(*zip(*expected, strict=True), "k_", markersize=9, label="expected of the language")
         axes.legend()
-    axes.set_xticks(list(places), [row["letter"] for row in rows])
+    axes.set_xticks(list(places), [row["letter"] for row in rows], fontsize=8)
     axes.set(title="letters, per cent (red: not in the alphabet)", ylabel="%")
 
 
@@ -55,6 +55,7 @@ def _sources(axes: Any, report: dict[str, Any]) -> None:
     axes.barh(range(len(rows)), [row["lines_read"] for _, row in rows], color="0.8", label="read")
     axes.barh(range(len(rows)), [row["lines_kept"] for _, row in rows], color="tab:blue", label="kept")
     axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(-0.6, max(len(rows), 4) - 0.4)  # a single source is a bar, not a wall
     axes.set(title="lines per source", xlabel="lines")
     axes.legend()
 
@@ -81,4 +82,5 @@ def _line_lengths(axes: Any, report: dict[str, Any]) -> None:
     rows = report["line_lengths"]
     names = [f"{row['from']}+" if row["to"] is None else f"{row['from']}-{row['to']}" for row in rows]
     axes.bar(names, [row["lines"] for row in rows], color="tab:blue")
+    axes.tick_params(axis="x", labelsize=8)
     axes.set(title="line lengths", xlabel="characters", ylabel="lines")
