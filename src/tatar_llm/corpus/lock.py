@@ -68,13 +68,14 @@ def _abandoned(path: Path) -> bool:
         return False  # given back this moment
     try:
         holder = json.loads(text)
-        dead = holder["host"] == platform.node() and not _alive(holder["pid"])
+        dead = holder["host"] == platform.node() and not process_lives(holder["pid"])
     except (ValueError, TypeError, KeyError):
         dead = False  # not yet written
     return dead or silent > STALE
 
 
-def _alive(pid: int) -> bool:
+def process_lives(pid: int) -> bool:
+    """Whether a process of this number runs on this machine; on Windows, where asking is not harmless, always True."""
     if os.name == "nt":
         return True  # os.kill would end it there: the signs of life decide
     try:

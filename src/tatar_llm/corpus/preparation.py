@@ -17,6 +17,7 @@ from tatar_llm.corpus.clean import CLEANING_VERSION, DROPPING
 from tatar_llm.corpus.download import PATIENCE, Patience
 from tatar_llm.corpus.inputs import Input, gather, identities
 from tatar_llm.corpus.language import cld2
+from tatar_llm.corpus.lock import process_lives
 from tatar_llm.corpus.overlap import LEAST, Overlap
 from tatar_llm.corpus.plots import draw
 from tatar_llm.corpus.readers import read_documents
@@ -200,23 +201,10 @@ def _clear_leftovers(workspace: Workspace) -> None:
     for path in workspace.processed.glob(".*.tmp"):
         with contextlib.suppress(OSError):
             newest = max((file.stat().st_mtime for file in path.rglob("*")), default=path.stat().st_mtime)
-            if time.time() - newest < 3600 and not _is_dead(path):
+            number = path.name.split(".")[-2]
+            if time.time() - newest < 3600 and not (number.isdigit() and not process_lives(int(number))):
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _is_dead(path: Path) -> bool:
-    """Whether the process whose number stands in a temporary name has ended; False where that cannot be told."""
-    number = path.name.split(".")[-2]
-    if os.name == "nt" or not number.isdigit():
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _clean(job: Job, inputs: list[Input], spool: Spool) -> None:
@@ -235,7 +223,7 @@ def _clean(job: Job, inputs: list[Input], spool: Spool) -> None:
                 read += cleaned.tally.lines
                 cleaned_bytes += len(cleaned.text)
                 advance(read)
-                if limit and cleaned_bytes > limit + limit // 2:  # repeats come off later
+                if limit and cleaned_bytes > limit + limit // 10:  # repeats come off later
                     return
 
 

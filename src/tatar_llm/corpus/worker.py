@@ -32,6 +32,8 @@ from tatar_llm.languages import Language
 
 FEW_BATCHES = 4
 """So little text is cleaned in this process: starting others takes longer."""
+MOST_PROCESSES = 61
+"""Windows waits for no more at once."""
 EDGE_LINES = 3
 """Lines at the beginning and the end of a document where a page's furniture stands; fewer in a short one."""
 REPEATABLE, EDGE = 1, 2
@@ -219,7 +221,7 @@ def clean_batches(batches: Iterable[Batch], job: Job) -> Iterator[Cleaned]:
     batches = iter(batches)
     first = list(itertools.islice(batches, FEW_BATCHES))
     batches = itertools.chain(first, batches)
-    processes = job.config.processes or _cores()
+    processes = min(job.config.processes or _cores(), MOST_PROCESSES)
     if processes == 1 or len(first) < FEW_BATCHES:
         yield from map(Worker(job), batches)
         return
@@ -228,7 +230,8 @@ def clean_batches(batches: Iterable[Batch], job: Job) -> Iterator[Cleaned]:
         yield from _in_order(pool, batches, 2 * processes)
     except BrokenProcessPool:
         raise TatarLLMError(
-            "a process that cleaned the text was killed, perhaps because the memory is full: try --processes 1"
+            "a process that cleaned the text died, perhaps because the memory is full: try --processes 1 (in a script of "
+            "your own the call must stand below: if __name__ == '__main__')"
         ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
