@@ -2,8 +2,8 @@
 
     python benchmarks/corpus.py PATH/tat_dirty_2024_100K.tar.gz [--sentences 1000000] [--processes 0] [--peer]
 
-The sentences are made from those of the archive: each of ten copies joins the first half of a line to the second half of
-another, so that the repeats are those of the archive. Prints seconds, peak memory of all processes against the bound of
+The sentences: first the archive's own, with its repeats; then as many copies of it as needed, in which each good line is
+made anew, as long as it was, from runs of three words from anywhere in the text, and the bad lines repeat. Prints seconds, peak memory of all processes against the bound of
 400 MB + 100 bytes a kept line, and seconds by step. --peer runs the same rules through datasets.map (no search for
 repeats, no files) and prints the ratio.
 """
@@ -33,28 +33,35 @@ from tatar_llm.languages import load_language
 def make_archive(given: Path, path: Path, sentences: int) -> None:
     """Write an archive of so many sentences in Leipzig's format."""
     lines = [lines[0] for lines in read_documents(given)]
+    cleaner = Cleaner(load_language("tat"), CorpusConfig(), cld2())
+    good = [cleaner.verdict(cleaner.mend(line), True) is None for line in lines]
+    words = [word for line, kept in zip(lines, good, strict=True) if kept for word in line.split()]
     draw = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text"
         with open(text, "w", encoding="utf-8", newline="\n") as file:
             for number in range(sentences):
-                line = lines[number % len(lines)]
-                if number >= len(lines):  # the first copy is the archive itself, with its repeats
-                    line = halves(line)[0] + " " + halves(draw.choice(lines))[1]
+                place = number % len(lines)
+                line = lines[place]
+                if number >= len(lines) and good[place]:  # the first copy is the archive itself, with its repeats
+                    line = " ".join(runs(words, len(line.split()), draw))
                 file.write(f"{number + 1}\t{line}\n")
         with tarfile.open(path, "w:gz", compresslevel=6) as archive:
             name = path.name.removesuffix(".tar.gz")
-            words = b"1\tword\t1\n" * (sentences // 2)  # what stands before the sentences in the real archives
+            before = b"1\tword\t1\n" * (sentences // 2)  # what stands before the sentences in the real archives
             info = tarfile.TarInfo(f"{name}/{name}-words.txt")
-            info.size = len(words)
-            archive.addfile(info, io.BytesIO(words))
+            info.size = len(before)
+            archive.addfile(info, io.BytesIO(before))
             archive.add(text, f"{name}/{name}-sentences.txt")
 
 
-def halves(line: str) -> tuple[str, str]:
-    """A line's first and second half, cut at a space."""
-    cut = line.find(" ", len(line) // 2)
-    return (line, "") if cut < 0 else (line[:cut], line[cut + 1 :])
+def runs(words: list[str], count: int, draw: random.Random) -> list[str]:
+    """So many words, in runs of three from anywhere in the text."""
+    found: list[str] = []
+    while len(found) < count:
+        start = draw.randrange(len(words) - 3)
+        found += words[start : start + 3]
+    return found[:count]
 
 
 def measured(command: list[str]) -> tuple[float, int]:

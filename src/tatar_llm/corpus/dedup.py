@@ -11,8 +11,7 @@ The first of several equal texts stays. All of it depends on the order of the te
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import xxhash
@@ -29,6 +28,8 @@ EXACT_PARAGRAPH = 60
 """Characters. Shorter lines inside documents may repeat: "Yes.", a chorus, a heading."""
 LEADERS = 8
 """A line is compared with at most so many earlier ones of its band: a template filled in 100,000 times must not take hours."""
+MOST_COMPARED = 200_000
+"""Pairs found to differ that are remembered, so as not to compare them again in the next band."""
 LONG = 10_000
 """Characters from which a text's runs are compared by their hashes."""
 SURE = 0.95
@@ -167,21 +168,23 @@ def near_repeats(
                         alive[place] = False
                         found.append((place, leader))
                         break
-                    compared.add((leader, place))
+                    if len(compared) < MOST_COMPARED:
+                        compared.add((leader, place))
                 else:
                     if len(leaders) < LEADERS:
                         leaders[place] = runs
     return found
 
 
-def _groups(keys: np.ndarray, alive: np.ndarray) -> Any:
+def _groups(keys: np.ndarray, alive: np.ndarray) -> Iterator[list[int]]:
     """Lists of two or more places with one key, ascending within, in the order of their first places."""
     places = np.flatnonzero(alive)
     values = keys[places]
     order = np.argsort(values, kind="stable")
     values = values[order]
-    same = values[1:] == values[:-1]
-    starts = np.flatnonzero(same & ~np.concatenate([[False], same[:-1]])) if len(same) else np.zeros(0, np.int64)
-    ends = np.flatnonzero(same & ~np.concatenate([same[1:], [False]])) + 2 if len(same) else np.zeros(0, np.int64)
-    groups = [places[order[start:end]].tolist() for start, end in zip(starts, ends, strict=True)]
-    return sorted(groups)
+    same = np.concatenate([[False], values[1:] == values[:-1], [False]])
+    starts = np.flatnonzero(~same[:-1] & same[1:])
+    ends = np.flatnonzero(same[:-1] & ~same[1:]) + 1
+    del values, same
+    for group in np.argsort(order[starts], kind="stable").tolist():
+        yield places[order[starts[group] : ends[group]]].tolist()
