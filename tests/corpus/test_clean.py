@@ -9,12 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tatar_llm.config import CorpusConfig
-from tatar_llm.corpus.clean import (
-    Cleaner,
+from tatar_llm.corpus.clean import Cleaner, Tally, is_repetitive
+from tatar_llm.corpus.language import cld2
+from tatar_llm.corpus.mend import (
     LookAlikes,
-    Tally,
     compose,
-    is_repetitive,
     remove_addresses,
     remove_controls,
     remove_markup,
@@ -22,7 +21,6 @@ from tatar_llm.corpus.clean import (
     split_long,
     tidy_spaces,
 )
-from tatar_llm.corpus.language import cld2
 from tatar_llm.languages import load_language
 
 TATAR = load_language("tat")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tatar_llm.config import CorpusConfig
-from tatar_llm.corpus.clean import ROUNDS, Cleaner, split_long
+from tatar_llm.corpus.clean import ROUNDS, Cleaner
 from tatar_llm.corpus.language import cld2
+from tatar_llm.corpus.mend import split_long
 from tatar_llm.corpus.overlap import Overlap
 from tatar_llm.languages import load_language
 from tatar_llm.workspace import Workspace

@@ -12,7 +12,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     """Draw the six panels of a report made by report.build_report."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 12), dpi=100, layout="constrained")
+    figure = Figure(figsize=(14, 12), dpi=100)
+    figure.subplots_adjust(left=0.15, right=0.98, top=0.93, bottom=0.05, hspace=0.3, wspace=0.42)
     panels = figure.subplots(3, 2)
     for axes, panel in zip(panels.flat, (_letters, _steps, _sources, _zipf, _word_lengths, _line_lengths), strict=True):
         panel(axes, report)
@@ -51,7 +52,7 @@ def _sources(axes: Any, report: dict[str, Any]) -> None:
         rest = [row for _, row in rows[11:]]
         rows = [*rows[:11], (f"{len(rest)} more", {key: sum(row[key] for row in rest) for key in ("lines_read", "lines_kept")})]
     rows = rows[::-1]
-    names = [name if len(name) <= 32 else f"…{name[-31:]}" for name, _ in rows]
+    names = [name if len(name) <= 24 else f"…{name[-23:]}" for name, _ in rows]
     axes.barh(range(len(rows)), [row["lines_read"] for _, row in rows], color="0.8", label="read")
     axes.barh(range(len(rows)), [row["lines_kept"] for _, row in rows], color="tab:blue", label="kept")
     axes.set_yticks(range(len(rows)), names)

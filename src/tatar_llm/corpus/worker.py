@@ -23,9 +23,10 @@ import numpy as np
 
 from tatar_llm.config import CorpusConfig
 from tatar_llm.corpus import dedup, split
-from tatar_llm.corpus.clean import Cleaner, Tally, Verdict, split_long
+from tatar_llm.corpus.clean import Cleaner, Tally, Verdict
 from tatar_llm.corpus.fonts import broken_font
 from tatar_llm.corpus.language import cld2
+from tatar_llm.corpus.mend import split_long
 from tatar_llm.corpus.overlap import Overlap
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.languages import Language
