@@ -350,6 +350,22 @@ def test_too_little_text(workspace: Workspace, tmp_path: Path, lines: list[str],
     assert not list(workspace.processed.iterdir())
 
 
+def test_an_empty_file(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(TatarLLMError, match=r"a\.txt is empty: it holds no line of text"):
+        prepare(config(str(tmp_path / "a.txt")), workspace)
+
+
+def test_a_line_of_many_megabytes_is_cut_at_sentence_ends(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(" ".join(sentences(30_000)), encoding="utf-8")
+    prepare(config(str(tmp_path / "a.txt"), max_chars=200), workspace)
+    text = workspace.train_text.read_text(encoding="utf-8")
+    assert len(text) > 1_000_000 and max(map(len, text.splitlines())) <= 200
+    assert sum(line.endswith(".") for line in text.splitlines()) > 0.99 * len(text.splitlines())
+    rules = read_json(workspace.processed / "report.json")["rules"]
+    assert rules["long line"]["changed"] > 5000 and rules["wrong decoding"]["in"] > 5000
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

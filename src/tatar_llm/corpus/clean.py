@@ -38,8 +38,8 @@ REPETITION_CHARS = 600
 """So much of a line is looked at for repetition."""
 FURNITURE_CHARS = 120
 """A phrase such as "all rights reserved" makes a line page furniture only when the line is short."""
-MENDING = ("wrong decoding", "control characters", "mark-up", "web addresses", "unicode form", "look-alike letters",
-           "spaces and punctuation", "long line")
+MENDING = ("long line", "wrong decoding", "control characters", "mark-up", "web addresses", "unicode form",
+           "look-alike letters", "spaces and punctuation")
 LINE_RULES = ("empty", "too short", "broken characters", "machine output", "page furniture", "symbols", "other script", "foreign language",
               "repetition", "evaluation text")
 DOCUMENT_RULES = ("foreign document", "broken font")

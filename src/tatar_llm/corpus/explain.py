@@ -24,6 +24,10 @@ def explain(line: str, config: CorpusConfig, workspace: Workspace, overlap: Over
     cleaner = Cleaner(load_language(config.language), config, cld2())
     steps: list[dict[str, str]] = []
     given = line
+    parts = split_long(line, config.max_chars)
+    if len(parts) > 1:
+        steps.append({"step": "long line", "does": f"cut into {len(parts)} lines; the first goes on", "line": parts[0]})
+        line = parts[0]
     for turn in range(ROUNDS):
         before = line
         for name, step in cleaner.steps:
@@ -33,10 +37,6 @@ def explain(line: str, config: CorpusConfig, workspace: Workspace, overlap: Over
             line = mended
         if line == before:
             break
-    parts = split_long(line, config.max_chars)
-    if len(parts) > 1:
-        steps.append({"step": "long line", "does": f"cut into {len(parts)} lines; the first goes on", "line": parts[0]})
-        line = parts[0]
     kept = True
     for name, rule in cleaner.rules:
         found = rule(line, True)

@@ -283,7 +283,7 @@ def corpus_name(names: list[str]) -> str:
 
 
 def _check_enough(inputs: list[Input], statistics: dict[str, Statistics]) -> None:
-    lines = sum(given.tally.lines - given.tally.dropped["empty"] for given in inputs)
+    lines = sum(given.tally.lines + given.tally.changed["long line"] - given.tally.dropped["empty"] for given in inputs)
     name = corpus_name([given.name for given in inputs])
     train, val = statistics["train"].documents, statistics["val"].documents
     if not lines:

@@ -50,6 +50,7 @@ class Spool:
         self.document_starts: list[int] = []
         self.listed: list[bool] = []
         folder.mkdir(parents=True)
+        (folder / "text").touch()  # also where nothing is written
         self._files: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> Spool:

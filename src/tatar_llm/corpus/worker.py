@@ -94,32 +94,28 @@ class Worker:
     def __call__(self, batch: Batch) -> Cleaned:
         """All that can be said of a batch without knowing the others."""
         tally = Tally(lines=sum(map(len, batch.documents)), documents=len(batch.documents))
-        lines = self.cleaner.mend_all([line for document in batch.documents for line in document], tally)
-        documents = self._cut_long(batch, lines, tally)
-        flat = [line for document in documents for line in document]
+        documents = self._cut_long(batch, tally)
+        flat = self.cleaner.mend_all([line for document in documents for line in document], tally)
         verdicts = self.cleaner.judge_all(flat, batch.listed, tally)
         self._find_overlap(flat, verdicts, tally)
         place = 0
         kept: list[list[str]] = []
         for document in documents:
-            found = verdicts[place : place + len(document)]
-            place += len(document)
-            kept.append(self._keep(document, found, batch.listed, tally))
+            part = slice(place, place + len(document))
+            place = part.stop
+            kept.append(self._keep(flat[part], verdicts[part], batch.listed, tally))
         return self._described(batch, [document for document in kept if document], tally)
 
-    def _cut_long(self, batch: Batch, lines: list[str], tally: Tally) -> list[list[str]]:
-        """The mended lines as documents again, lines of more than max_chars in parts."""
+    def _cut_long(self, batch: Batch, tally: Tally) -> list[list[str]]:
+        """The documents with lines of more than max_chars in parts; a part of a listed line is a document by itself."""
         most = self.config.max_chars
         documents: list[list[str]] = []
-        place = 0
         for document in batch.documents:
-            mended = lines[place : place + len(document)]
-            place += len(document)
-            if max(map(len, mended), default=0) <= most:
-                documents.append(mended)
+            if max(map(len, document), default=0) <= most:
+                documents.append(document)
                 continue
             parts = []
-            for line in mended:
+            for line in document:
                 cut = split_long(line, most)
                 if len(cut) > 1:
                     tally.change("long line", line[-80:], cut[-1][-80:])
