@@ -60,10 +60,6 @@ def prepare(args: argparse.Namespace) -> int:
     manifest = prepare_corpus(
         corpus_config(args), workspace, force=args.force, fallback=not args.source
     )
-    say(
-        f"corpus: {manifest['train']['lines']:,} lines for training, {manifest['val']['lines']:,} for validation; "
-        f"report in {workspace.processed / 'report.md'}"
-    )
     emit(args, manifest)
     return 0
 
@@ -88,7 +84,7 @@ def list_sources(args: argparse.Namespace) -> int:
         f"--source takes a name above, a file or folder of your own, or the name of any archive of "
         f"https://wortschatz.uni-leipzig.de/en/download/{code} (they look like {code}_wikipedia_2021_30K); give it several "
         f"times to join them. ?: not known before the first download. Sources on Hugging Face need: "
-        f"pip install \"tatar-llm[corpus]\". Whom to cite: --list --json."
+        f"pip install huggingface_hub pyarrow. Whom to cite: --list --json."
     )
     return 0
 

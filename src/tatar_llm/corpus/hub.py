@@ -40,7 +40,7 @@ def fetch_shards(source: Shards, raw: Path, limit_bytes: int, patience: Patience
     cannot be had, TatarLLMError when the extra is not installed or the set has no such part.
     """
     if any(importlib.util.find_spec(name) is None for name in NEEDED):
-        raise TatarLLMError(f'{source.name} needs two more libraries: pip install "tatar-llm[corpus]"')
+        raise TatarLLMError(f'{source.name} needs two more libraries: pip install huggingface_hub pyarrow')
     folder = shard_folder(source, raw)
     known = recorded(source, raw)
     found = known or _listed(source, folder, patience)

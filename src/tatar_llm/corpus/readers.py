@@ -354,7 +354,7 @@ def _rows(path: Path) -> Iterator[list[str]]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise TatarLLMError(f'{path} is Parquet, which needs pyarrow: pip install "tatar-llm[corpus]"') from None
+        raise TatarLLMError(f'{path} is Parquet, which needs pyarrow: pip install pyarrow') from None
     with open(path, "rb") as file:
         what = _describe(file.read(_HEAD))
         if what != _PARQUET:

@@ -112,7 +112,7 @@ def _languages(report: dict[str, Any], manifest: dict[str, Any]) -> list[str]:
         for name, lines in report["details"].get(rule, {}).items():
             found[name] = found.get(name, 0) + lines
     how = "letters, frequent words and CLD2" if manifest["cld2"] else (
-        'letters and frequent words (CLD2 would help with long lines: pip install "tatar-llm[corpus]")')
+        'letters and frequent words (CLD2 would help with long lines: pip install pycld2)')
     out = ["", "## Other languages", ""]
     if not found:
         return [*out, f"No line was found to be in another language, by {how}."]
