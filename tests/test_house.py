@@ -136,7 +136,7 @@ TRAIN_FLAGS = [
     "--norm_eps", "--batch_size", "--gradient_accumulation_steps", "--max_iters", "--optimizer",
     "--learning_rate", "--muon_rate", "--min_lr", "--schedule", "--warmup_iters", "--weight_decay", "--beta1",
     "--beta2", "--grad_clip", "--gradient_checkpointing", "--eval_interval", "--checkpoint_interval",
-    "--keep_checkpoints", "--log_interval", "--patience", "--precision", "--compile", "--device", "--seed",
+    "--keep_checkpoints", "--cooldown", "--ema", "--z_loss", "--tensorboard", "--nproc", "--log_interval", "--patience", "--precision", "--compile", "--device", "--seed",
     "--name",
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ from tatar_llm.config import (
     field_types,
     recipe_names,
 )
-from tatar_llm.console import say, use_utf8
+from tatar_llm.console import say, say_error, use_utf8
 from tatar_llm.errors import TatarLLMError, UsageError, explain_os_error, nearest
 
 
@@ -72,6 +73,7 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     train = verb("train", "train a network")
     train.add_argument("--minutes", type=_minutes, default=0.0, help="choose size and steps for this time")
     train.add_argument("--resume", action="store_true", help="go on with the newest unfinished run")
+    train.add_argument("--nproc", type=_processes, default=1, metavar="N", help="processes that train together, one a GPU")
     _add_recipe(train)
     _add_fields(train, GPTConfig)
     _add_fields(train, TrainConfig)
@@ -145,6 +147,13 @@ def _minutes(text: str) -> float:
     return value
 
 
+def _processes(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 64:
+        raise argparse.ArgumentTypeError(f"{text} processes: one machine takes 1 to 64")
+    return value
+
+
 def _count(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 10_000:
@@ -180,17 +189,19 @@ def given(args: argparse.Namespace, kind: type) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None, *, default_recipe: str = "base", prog: str = "tatar-llm") -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM."""
+    started = time.perf_counter()
     use_utf8()
     with contextlib.suppress(ValueError, AttributeError):  # not the main thread
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        args = parse(sys.argv[1:] if argv is None else argv, prog)
-        args.default_recipe = default_recipe
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        args = parse(arguments, prog)
+        args.default_recipe, args.arguments, args.started = default_recipe, arguments, started
         from tatar_llm import commands
 
         return getattr(commands, args.verb)(args) or 0
     except TatarLLMError as error:
-        say(f"error: {error}")
+        say_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         say("\nstopped. What was finished is kept; the same command goes on from there.")
@@ -200,15 +211,17 @@ def main(argv: Sequence[str] | None = None, *, default_recipe: str = "base", pro
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        say(f"error: {explain_os_error(error)}")
+        say_error(explain_os_error(error))
         return 1
     except MemoryError:
-        say("error: not enough memory: take a smaller --batch_size or a smaller --recipe")
+        say_error("not enough memory: take a smaller --batch_size or a smaller --recipe")
         return 1
     except RuntimeError as error:
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+        from tatar_llm.device import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
-        say("error: not enough memory: take a smaller --batch_size (with more --gradient_accumulation_steps)")
+        say_error("not enough memory: take a smaller --batch_size (with more --gradient_accumulation_steps)")
         return 1
 
 

@@ -20,7 +20,7 @@ from tatar_llm.config import (
     load_recipe,
     recipe_names,
 )
-from tatar_llm.console import human_bytes, human_time, say
+from tatar_llm.console import first_process, human_bytes, human_time, say
 from tatar_llm.errors import UsageError
 from tatar_llm.workspace import Workspace
 
@@ -119,28 +119,34 @@ def tokenizer(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """Train a new run, or go on with the last."""
+    from tatar_llm.training.distributed import launch, under_torchrun
     from tatar_llm.training.start import resume
     from tatar_llm.training.start import train as start_training
-    from tatar_llm.training.trainer import Interrupted
+    from tatar_llm.training.stop import Interrupted
 
     workspace = writable_workspace(args)
+    if args.nproc > 1 and not under_torchrun():
+        return launch(args.nproc, args.arguments, args.default_recipe)
     sampler = SampleWhileTraining(workspace)
     try:
         if args.resume:
             _refuse_changes(args)
-            finished = resume(workspace, on_validation=sampler)
+            finished = resume(workspace, on_validation=sampler, started=args.started)
         else:
             recipe = chosen_recipe(args)  # first: a mistyped flag must not wait for the encoding
             if args.vocab_size:
                 say("the vocabulary comes from the tokenizer: --vocab_size belongs to `tatar-llm tokenizer`")
-            encode_if_stale(workspace)
+            if first_process():
+                encode_if_stale(workspace)
             finished = start_training(
                 recipe, workspace, minutes=args.minutes, free_size=size_is_free(args),
-                on_validation=sampler,
+                on_validation=sampler, started=args.started,
             )  # fmt: skip
     except Interrupted as stop:
         say(f"stopped, the checkpoint is written. Go on with: {resume_command(workspace)}")
         return stop.exit_code
+    if not first_process():
+        return 0
     say(f"model: {finished.best_model}\ncurve: {finished.curve}")
     emit(args, {"run": finished.label, "settings": finished.settings(), **finished.status()})
     return 0

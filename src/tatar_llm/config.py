@@ -151,7 +151,9 @@ class TrainConfig:
     min_lr: float = 0.1
     """Learning rate at the end, as a share of the peak."""
     schedule: str = "cosine"
-    """cosine, or linear: how the learning rate falls after warmup."""
+    """cosine, linear, or wsd (constant, then a linear cooldown): how the learning rate falls after warmup."""
+    cooldown: float = 0.3
+    """With the schedule wsd: share of the steps over which the learning rate falls."""
     warmup_iters: int = 100
     """Steps over which the learning rate rises from zero."""
     weight_decay: float = 0.1
@@ -160,6 +162,10 @@ class TrainConfig:
     """AdamW's decay of the mean gradient."""
     beta2: float = 0.95
     """AdamW's decay of the mean squared gradient."""
+    ema: float = 0.0
+    """Decay of a running average of the weights, which is then what is measured and kept; 0 averages nothing."""
+    z_loss: float = 0.0
+    """Weight of the squared logarithm of the softmax's normaliser, added to the loss; 0 leaves it out."""
     grad_clip: float = 1.0
     """Largest gradient norm; 0 turns clipping off."""
     gradient_checkpointing: bool = False
@@ -172,6 +178,8 @@ class TrainConfig:
     """How many of the newest checkpoints are kept."""
     log_interval: int = 10
     """Steps between lines in metrics.jsonl."""
+    tensorboard: bool = False
+    """Write TensorBoard's events beside metrics.jsonl (needs: pip install tensorboard)."""
     patience: int = 10
     """Stop after this many validations without a better loss; 0 never stops early."""
     precision: str = "auto"
@@ -191,12 +199,15 @@ class TrainConfig:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise TatarLLMError(f"{name} is {getattr(self, name)}: it must be at least {bound}")
-        for name, choices in {"optimizer": ("adamw", "muon"), "schedule": ("cosine", "linear"), "precision": ("auto", "bf16", "fp16", "fp32"),
+        for name, choices in {"optimizer": ("adamw", "muon"), "schedule": ("cosine", "linear", "wsd"), "precision": ("auto", "bf16", "fp16", "fp32"),
                               "compile": ("auto", "on", "off")}.items():
             if getattr(self, name) not in choices:
                 raise TatarLLMError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(choices)}")
         if self.learning_rate <= 0:
             raise TatarLLMError(f"learning_rate is {self.learning_rate}: it must be greater than 0")
+        for name in ("ema", "cooldown", "min_lr", "z_loss"):
+            if not 0 <= getattr(self, name) <= 1 or (name == "ema" and self.ema == 1):
+                raise TatarLLMError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
 
 
 @dataclass(frozen=True)

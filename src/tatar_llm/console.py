@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +17,20 @@ def use_utf8() -> None:
 
 
 def say(text: str = "") -> None:
-    """Print a line to standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line to standard error; of several processes that train together only the first one talks."""
+    if first_process():
+        print(text, file=sys.stderr, flush=True)
+
+
+def say_error(text: str) -> None:
+    """Print why a command failed, from any process: ``error: ...``."""
+    who = "" if first_process() else f"process {os.environ['RANK']}: "
+    print(f"{who}error: {text}", file=sys.stderr, flush=True)
+
+
+def first_process() -> bool:
+    """Whether this is the only process, or the first of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def human_bytes(count: float) -> str:
@@ -47,7 +60,9 @@ def progress(
     Yields a function ``advance(done, note="")`` that sets how much is done so far. `unit` is ``"bytes"`` to show
     sizes and rates, or the name of what is counted; `start` is what was done before, which says nothing about the rate.
     """
-    if sys.stderr.isatty():
+    if not first_process():
+        yield lambda *_, **__: None
+    elif sys.stderr.isatty():
         yield from _bar(description, total, unit, start)
     else:
         yield from _lines(description, total, unit, start)

@@ -51,7 +51,7 @@ def run_pipeline(
     from tatar_llm.tokenizer import encode_corpus, train_tokenizer
     from tatar_llm.training import ModelPlace
     from tatar_llm.training.start import train
-    from tatar_llm.training.trainer import Interrupted
+    from tatar_llm.training.stop import Interrupted
 
     if not corpus.limit_bytes:
         usable = max(LEAST_BYTES, int(minutes * BYTES_A_MINUTE[find_device(recipe.train.device).type]))

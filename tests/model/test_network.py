@@ -104,25 +104,27 @@ def test_the_future_is_not_seen() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    count=st.integers(1, 40), chunk=st.integers(1, 50), hidden=st.sampled_from([0.0, 0.3, 1.0]), seed=st.integers(0, 99)
-)
-def test_chunked_loss_is_cross_entropy(count: int, chunk: int, hidden: float, seed: int) -> None:
+    count=st.integers(1, 40), chunk=st.integers(1, 50), hidden=st.sampled_from([0.0, 0.3, 1.0]),
+    seed=st.integers(0, 99), z_loss=st.sampled_from([0.0, 0.01]),
+)  # fmt: skip
+def test_chunked_loss_is_cross_entropy(count: int, chunk: int, hidden: float, seed: int, z_loss: float) -> None:
     source = torch.Generator().manual_seed(seed)
     x = (3 * torch.randn(count, 8, generator=source)).requires_grad_()
     weight = torch.randn(30, 8, generator=source).requires_grad_()
     targets = torch.randint(30, (count,), generator=source)
     targets[torch.rand(count, generator=source) < hidden] = -100
-    loss = chunked_cross_entropy(x, weight, targets, chunk)
+    loss = chunked_cross_entropy(x, weight, targets, chunk, z_loss)
     (2.5 * loss).backward()
     grads, x.grad, weight.grad = (x.grad, weight.grad), None, None
     if (targets == -100).all():  # cross_entropy says nan here; a batch without targets must not spoil a run
         assert loss == 0
         assert not grads[0].any() and not grads[1].any()
         return
-    expected = F.cross_entropy(x @ weight.t(), targets)
+    logits = x @ weight.t()
+    expected = F.cross_entropy(logits, targets) + z_loss * logits.logsumexp(-1)[targets >= 0].square().mean()
     (2.5 * expected).backward()
-    assert torch.allclose(loss, expected, atol=1e-5)
-    assert torch.allclose(grads[0], x.grad, atol=1e-5)
+    assert torch.allclose(loss, expected, atol=1e-5, rtol=1e-5)
+    assert torch.allclose(grads[0], x.grad, atol=1e-5, rtol=1e-5)
     assert torch.allclose(grads[1], weight.grad, atol=1e-4)
 
 

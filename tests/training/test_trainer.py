@@ -7,106 +7,36 @@ import errno
 import json
 import math
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 import torch
+from little_training import BOS, FLAGS, TINY, chains, losses, make_trainer, same_weights
 
 from tatar_llm.cli import main
-from tatar_llm.config import GPTConfig, TokenizerConfig, TrainConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT, load_model
-from tatar_llm.tokenizer import TokenFile, encode_corpus, train_tokenizer
 from tatar_llm.tokenizer.baselines import ngram_baselines
-from tatar_llm.training import list_runs, start
+from tatar_llm.training import clock as clock_module
+from tatar_llm.training import list_runs
 from tatar_llm.training import trainer as trainer_module
-from tatar_llm.training.batches import Batches
 from tatar_llm.training.checkpoint import checkpoints, need_checkpoint
+from tatar_llm.training.clock import Clock
 from tatar_llm.training.curve import draw_curve
 from tatar_llm.training.planner import Plan
-from tatar_llm.training.runs import Run
-from tatar_llm.training.trainer import Clock, Interrupted, Trainer
-from tatar_llm.training.validation import Score, held_out
+from tatar_llm.training.stop import Interrupted
+from tatar_llm.training.trainer import Trainer
+from tatar_llm.training.validation import Score, score
+from tatar_llm.training.watchdog import Watchdog
 from tatar_llm.workspace import Workspace, read_json, sha256_file, write_json, write_text
-
-BOS = 2
-TINY = GPTConfig(n_layer=2, n_head=2, n_embd=32, block_size=16, vocab_size=300)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TATAR_LLM_DEVICE", "cpu")
-    monkeypatch.setattr(start, "measure_flops", lambda *_: 1e9)  # a plan without seconds of measuring
-    before, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-    signal.signal(signal.SIGTERM, handler)
-
-
-# -- a trainer over token files in memory ----------------------------------------------------------------------------
-
-
-def chains(documents: int, seed: int, letters: int = 40) -> TokenFile:
-    """Documents in which each token follows from the one before: learnable, though every token is equally frequent."""
-    random_numbers = np.random.default_rng(seed)
-    parts = []
-    for _ in range(documents):
-        place = int(random_numbers.integers(letters))
-        tokens = [BOS]
-        for _ in range(int(random_numbers.integers(10, 30))):
-            tokens.append(16 + place)
-            place = (7 * place + 3) % letters
-        parts.append(np.array([*tokens, 3], dtype=np.uint16))
-    lengths = np.array([len(part) for part in parts])
-    return TokenFile(np.concatenate(parts), lengths, lengths * 4, {})
-
-
-def make_trainer(
-    folder: Path,
-    *,
-    steps: int = 10,
-    micro_batch: int = 2,
-    accumulation: int = 2,
-    config: GPTConfig = TINY,
-    seed: int = 0,
-    data: TokenFile | None = None,
-    on_validation: Callable[..., None] | None = None,
-    plan: dict[str, Any] | None = None,
-    trainer: type[Trainer] = Trainer,
-    **train: Any,
-) -> Trainer:
-    settings = TrainConfig(**{"learning_rate": 1e-2, "log_interval": 1, "warmup_iters": 3, "patience": 0, **train})
-    made = Plan(
-        device="cpu", precision="fp32", compile=False, threads=1, micro_batch=micro_batch, accumulation=accumulation,
-        total_steps=steps, eval_interval=1000, checkpoint_interval=1000,
-    )  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    data = data or chains(25, 0)
-    return trainer(
-        Run(folder), GPT(config), settings, dataclasses.replace(made, **(plan or {})),
-        Batches(data, config.block_size, 0), held_out(chains(10, 1), config, BOS), 4.0, {"corpus": "chains"}, on_validation,
-    )  # fmt: skip
-
-
-def losses(trainer: Trainer) -> list[float]:
-    return [row["loss"] for row in trainer.run.read_metrics() if "loss" in row]
-
-
-def same_weights(one: GPT, other: GPT) -> bool:
-    mine, its = one.state_dict(), other.state_dict()
-    return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -128,7 +58,7 @@ def test_it_learns_what_can_be_learned(tmp_path: Path, optimizer: str) -> None:
     ("stop", "options"),
     [
         (12, {"optimizer": "adamw"}),  # two epochs before, one and a half after
-        (5, {"optimizer": "muon", "gradient_checkpointing": True}),
+        (5, {"optimizer": "muon", "gradient_checkpointing": True, "ema": 0.9, "schedule": "wsd", "z_loss": 1e-3}),
     ],
 )
 def test_a_resume_is_equal_to_the_bit(tmp_path: Path, stop: int, options: dict) -> None:
@@ -141,7 +71,7 @@ def test_a_resume_is_equal_to_the_bit(tmp_path: Path, stop: int, options: dict) 
 
     def stop_it(_model: GPT, step: int, _score: Score) -> None:
         if step == stop:
-            first.stop_signal = signal.SIGTERM
+            first.stop.signal = signal.SIGTERM
 
     first = make_trainer(tmp_path / "parts", on_validation=stop_it, **arguments)
     with pytest.raises(Interrupted) as stopped:
@@ -219,9 +149,158 @@ def test_metrics_that_cannot_be_written_do_not_end_it_either(tmp_path: Path, cap
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, steps=5)
     trainer.model.embedding.weight.data[0, 0] = math.nan
-    with pytest.raises(TatarLLMError, match=r"no longer a number at step 1: .*lower --learning_rate"):
+    with pytest.raises(TatarLLMError, match=r"diverged: 3 steps in a row .* step 3, .* lower --learning_rate .*no checkpoint"):
         trainer.fit()
     assert not trainer.run.best_model.exists()
+    assert losses(trainer) == [None] * 3
+
+
+class Spoilt(Trainer):
+    """Gradients are spoilt at the steps in `at`: nan, or many times too large."""
+
+    at: ClassVar[dict[int, float]] = {}
+
+    def _gradients(self) -> torch.Tensor:
+        loss = super()._gradients()
+        factor = self.at.get(self.step, 1.0)
+        for parameter in self.model.parameters():
+            parameter.grad *= factor
+        return loss
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("factor", [math.nan, math.inf, 1e6])
+def test_a_spoilt_step_is_skipped_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], optimizer: str, factor: float
+) -> None:
+    spoilt = type("SpoiltOnce", (Spoilt,), {"at": {60: factor, 63: factor}})
+    trainer = make_trainer(tmp_path, steps=60, optimizer=optimizer, trainer=spoilt, ema=0.9)
+    trainer.fit()
+    kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    state = [[value.clone() for value in each.values()] for part in trainer.optimizer.parts for each in part.state.values()]
+    trainer.plan = dataclasses.replace(trainer.plan, total_steps=70)
+    trainer._train_step()
+    trainer.step += 1
+    assert all(torch.equal(kept[name], value) for name, value in trainer.model.state_dict().items())
+    after = [list(each.values()) for part in trainer.optimizer.parts for each in part.state.values()]
+    assert all(torch.equal(one, other) for mine, its in zip(state, after, strict=True) for one, other in zip(mine, its, strict=True))
+    assert trainer.fit() == "steps"
+    assert trainer.watchdog.counts() == (2, 0)
+    rows = [row for row in trainer.run.read_metrics() if "loss" in row]
+    assert "skipped" not in rows[59] and rows[-1]["skipped"] == 2
+    said = capsys.readouterr().err
+    assert "2 so far" in said and said.count("WARNING") == 2
+    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
+    assert not same_weights(trainer.model, make_trainer(tmp_path / "fresh").model)
+
+
+def test_the_watchdog_lets_usual_steps_pass() -> None:
+    watchdog = Watchdog(torch.device("cpu"))
+    loss = torch.tensor(3.0)
+    for step in range(200):  # a norm that falls, with noise
+        assert not watchdog.judge(loss, torch.tensor(10.0 / (1 + step / 20) * (1 + 0.8 * math.sin(step))))
+    assert watchdog.judge(loss, torch.tensor(1e3)) and watchdog.judge(torch.tensor(math.nan), torch.tensor(1.0))
+    assert watchdog.counts() == (2, 2) and not watchdog.gives_up(202)
+    assert not watchdog.judge(loss, torch.tensor(1.0)) and watchdog.counts() == (2, 0)
+    again = Watchdog(torch.device("cpu"))
+    again.restore(watchdog.state())
+    for _ in range(9):
+        again.judge(loss, torch.tensor(math.inf))
+    assert not again.gives_up(300)
+    again.judge(loss, torch.tensor(math.inf))
+    assert again.gives_up(300) and not watchdog.gives_up(203)
+
+
+def test_many_bad_steps_end_it_and_name_the_last_good_checkpoint(tmp_path: Path) -> None:
+    spoilt = type("SpoiltForGood", (Spoilt,), {"at": {step: math.nan for step in range(7, 99)}})
+    trainer = make_trainer(tmp_path, steps=50, trainer=spoilt, plan={"checkpoint_interval": 3})
+    with pytest.raises(TatarLLMError, match=r"10 steps in a row .* step 17, .*last good checkpoint is .*step_000006"):
+        trainer.fit()
+    assert [path.name for path in checkpoints(trainer.run.checkpoints)] == ["step_000003", "step_000006"]
+
+
+class Narrow(Trainer):
+    """A machine whose memory takes `room` windows at a time."""
+
+    room = 2
+
+    def _accumulate(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self.plan.micro_batch > self.room:
+            super()._accumulate(inputs[:1], targets[:1])  # some gradients are there already
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return super()._accumulate(inputs, targets)
+
+
+def test_out_of_memory_takes_smaller_pieces_of_the_same_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    narrow = make_trainer(tmp_path / "narrow", steps=20, micro_batch=12, accumulation=1, trainer=Narrow)
+    whole = make_trainer(tmp_path / "whole", steps=20, micro_batch=12, accumulation=1)
+    narrow.fit(), whole.fit()
+    assert losses(narrow) == pytest.approx(losses(whole), rel=1e-5)
+    assert (narrow.plan.micro_batch, narrow.plan.accumulation) == (1, 12)
+    assert narrow.plan.shrunk == ((0, 6), (0, 3), (0, 1))
+    assert Plan.from_dict(narrow.state()["plan"]) == narrow.plan
+    assert "out of memory at step 0: micro-batches of 6 windows instead of 12" in capsys.readouterr().err
+    hopeless = type("Hopeless", (Narrow,), {"room": 0})
+    with pytest.raises(TatarLLMError, match="not enough memory for a training step: take --gradient_checkpointing"):
+        make_trainer(tmp_path / "hopeless", trainer=hopeless).fit()
+
+
+def test_an_average_is_what_is_measured_and_kept(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=30, ema=0.8, schedule="wsd", plan={"eval_interval": 10})
+    shadow, step = [parameter.detach().clone() for parameter in trainer.model.parameters()], 0
+    real = trainer._train_step
+
+    def follow() -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal step
+        result, decay = real(), min(0.8, (1 + step) / (10 + step))
+        for mine, parameter in zip(shadow, trainer.model.parameters(), strict=True):
+            mine.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
+        step += 1
+        return result
+
+    trainer._train_step = follow
+    trainer.fit()
+    assert not torch.equal(shadow[0], trainer.model.embedding.weight)
+    with trainer.average.inside_model():
+        for mine, parameter in zip(shadow, trainer.model.parameters(), strict=True):
+            assert torch.allclose(mine, parameter, atol=1e-6)
+        expected = score(trainer.model, trainer.held_out, 8)
+    assert trainer.run.read_metrics()[-1]["val_bits_per_byte"] == pytest.approx(expected.bits_per_byte, abs=1e-4)
+    kept, _ = load_model(trainer.run.best_model, "cpu")
+    with trainer.average.inside_model():
+        assert trainer.best_step == 30 and same_weights(kept, trainer.model)
+    trainer.average.settle()
+    assert same_weights(kept, trainer.model)
+
+
+def test_a_checkpoint_of_another_shape_is_one_line(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=4, plan={"checkpoint_interval": 2})
+    trainer.fit()
+    other = make_trainer(tmp_path, config=dataclasses.replace(TINY, n_embd=64))
+    with pytest.raises(TatarLLMError, match="step 4 holds a network of another shape"):
+        other.restore(need_checkpoint(other.run.checkpoints))
+
+
+def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(TatarLLMError, match="pip install tensorboard"):
+        make_trainer(tmp_path, tensorboard=True)
+    told: list[tuple] = []
+    board = SimpleNamespace(SummaryWriter=lambda folder: SimpleNamespace(
+        add_scalar=lambda *values: told.append(values), flush=lambda: None))  # fmt: skip
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    trainer = make_trainer(tmp_path, steps=3, tensorboard=True)
+    trainer.fit()
+    assert ("loss", losses(trainer)[-1], 3 * trainer.tokens_per_step) in told
+    assert {name for name, *_ in told} >= {"loss", "val_bits_per_byte", "learning_rate", "tokens_per_second"}
+
+
+def test_the_share_of_the_peak_is_told(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=3, peak_flops=1e12)
+    trainer.fit()
+    row = next(row for row in trainer.run.read_metrics() if "loss" in row)
+    expected = row["tokens_per_second"] * TINY.flops_per_token() / 1e12
+    assert row["share_of_peak"] == pytest.approx(expected, abs=2e-4)
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -277,7 +356,7 @@ class Fake(SimpleNamespace):
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     made = Fake()
-    monkeypatch.setattr(trainer_module, "time", made)
+    monkeypatch.setattr(clock_module, "time", made)
     return made
 
 
@@ -320,10 +399,6 @@ def test_a_laptop_that_slept_loses_nothing(fake: Fake) -> None:
 
 # -- a whole workspace, and processes that die -----------------------------------------------------------------------
 
-FLAGS = [
-    "--n_layer", "2", "--n_head", "2", "--n_embd", "32", "--block_size", "16", "--batch_size", "4",
-    "--gradient_accumulation_steps", "1", "--dropout", "0.1", "--compile", "off", "--log_interval", "5", "--patience", "0",
-]  # fmt: skip
 SLOW_TRAINING = """
 import sys, time
 from tatar_llm.training import start, trainer
@@ -336,25 +411,6 @@ trainer.multiplier = slow
 from tatar_llm.cli import main
 raise SystemExit(main(sys.argv[1:]))
 """
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a corpus, a tokenizer and token files."""
-    place = Workspace(tmp_path_factory.mktemp("prepared") / "эш урыны")
-    chance = random.Random(0)
-    words = ["китап", "урман", "елга", "әни", "көн", "төн", "кояш", "җил", "һава", "өй", "үрдәк", "таң", "сүз", "юл"]
-    for path, count in ((place.train_text, 300), (place.val_text, 30)):
-        write_text(path, "".join(" ".join(chance.choices(words, k=6)) + ".\n" for _ in range(count)))
-    write_json(place.corpus_manifest, {"document": "line", "corpus": "words", "language": "tat", "fallback": None})
-    train_tokenizer(TokenizerConfig(vocab_size=300), place)
-    encode_corpus(place)
-    return place.root
-
-
-@pytest.fixture
-def workspace(prepared: Path, tmp_path: Path) -> Workspace:
-    return Workspace(shutil.copytree(prepared, tmp_path / "эш урыны"))
 
 
 def train(workspace: Workspace, *more: str) -> int:
@@ -457,7 +513,7 @@ def test_a_training_that_diverges_says_one_line(workspace: Workspace, capsys: py
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert [line for line in said.splitlines() if line.startswith("error:")] == said.splitlines()[-1:]
-    assert "no longer a number" in said.splitlines()[-1]
+    assert "training diverged" in said.splitlines()[-1]
     assert list_runs(workspace)[0].status()["state"] == "stopped"
 
 

@@ -16,10 +16,11 @@ CHUNK = 512  # tokens, 16 MiB of logits at 8,192 ids; 128 to 1,024 were alike, d
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
-    """Mean over the scored targets of -log softmax(x W^T)[target]; the gradients are made in the forward pass."""
+    """Mean over the scored targets of log Z - logit[target] + z_loss (log Z)^2 with Z = sum exp(x W^T); the gradients
+    are made in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, chunk: int, z_loss: float) -> Tensor:
         scored = (targets >= 0).sum().clamp(min=1)
         total = torch.zeros((), dtype=torch.float32, device=x.device)
         wants_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
@@ -30,13 +31,20 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             keep = (targets[rows] >= 0)[:, None]
             right = targets[rows].clamp(min=0)[:, None]
             logits = (x[rows] @ weight.t()).float()  # (chunk, V)
-            logits -= logits.amax(dim=-1, keepdim=True)
+            highest = logits.amax(dim=-1, keepdim=True)
+            logits -= highest
             right_logit = logits.gather(1, right)
             logits.exp_()
             sums = logits.sum(dim=-1, keepdim=True)
-            total += ((sums.log() - right_logit) * keep).sum()
+            losses = sums.log() - right_logit
+            share = keep / (sums * scored)
+            if z_loss:
+                log_z = sums.log() + highest
+                losses = losses + z_loss * log_z.square()
+                share = share * (1 + 2 * z_loss * log_z)
+            total += (losses * keep).sum()
             if wants_grad:
-                logits *= keep / (sums * scored)
+                logits *= share
                 logits.scatter_add_(1, right, -keep.to(logits.dtype) / scored)
                 grad = logits.to(x.dtype)
                 x_grad[rows] = grad @ weight
@@ -46,12 +54,14 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return total / scored
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x_grad, weight_grad = ctx.saved_tensors
-        return x_grad * upstream.to(x_grad.dtype), weight_grad * upstream.to(weight_grad.dtype), None, None
+        return x_grad * upstream.to(x_grad.dtype), weight_grad * upstream.to(weight_grad.dtype), None, None, None
 
 
-def chunked_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, chunk: int = CHUNK) -> Tensor:
+def chunked_cross_entropy(
+    x: Tensor, weight: Tensor, targets: Tensor, chunk: int = CHUNK, z_loss: float = 0.0
+) -> Tensor:
     """Mean cross-entropy in nats of predicting `targets` from hidden states.
 
     Args:
@@ -59,5 +69,7 @@ def chunked_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, chunk: int
         weight: output layer (V, C).
         targets: token ids (N,); negative ones are not scored.
         chunk: tokens scored at a time.
+        z_loss: weight of the squared log-normaliser, which keeps logits from drifting (Chowdhery et al. 2022, arXiv
+            2204.02311, section 5).
     """
-    return ChunkedCrossEntropy.apply(x, weight, targets, chunk)
+    return ChunkedCrossEntropy.apply(x, weight, targets, chunk, z_loss)

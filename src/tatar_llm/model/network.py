@@ -107,6 +107,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        self.z_loss = 0.0  # in training only
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
@@ -169,8 +170,9 @@ class GPT(nn.Module):
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
             return chunked_cross_entropy(
-                x.to(dtype).view(-1, x.size(-1)), self.head.weight.to(dtype), targets.reshape(-1)
-            )
+                x.to(dtype).view(-1, x.size(-1)), self.head.weight.to(dtype), targets.reshape(-1),
+                z_loss=self.z_loss if self.training else 0.0,
+            )  # fmt: skip
 
     @property
     def device(self) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tatar_llm.config import TrainConfig
 from tatar_llm.device import cpu_has_bf16
@@ -30,6 +31,19 @@ class Optimizer:
         for part, peaks in zip(self.parts, self.peaks, strict=True):
             for group, peak in zip(part.param_groups, peaks, strict=True):
                 group["lr"] = peak * share
+
+    def step(self, skip: Tensor) -> None:
+        """One step, or none at all where `skip` (a boolean scalar on the device) says so.
+
+        The decision stays on the device: torch's fused AdamW and our Muon mask the update, its momentum and its step
+        count themselves. AdamW on an Apple GPU has no such mask; there the host asks.
+        """
+        for part in self.parts:
+            if isinstance(part, Muon) or part.defaults["fused"]:
+                part.found_inf = skip.float()  # type: ignore[attr-defined]
+                part.step()
+            elif not skip:
+                part.step()
 
     def zero_grad(self) -> None:
         for part in self.parts:

@@ -12,6 +12,7 @@ import torch
 
 from tatar_llm.config import GPTConfig, TrainConfig
 from tatar_llm.device import Execution, find_device, synchronize
+from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT
 
 SIZES: tuple[tuple[int, int, int], ...] = (  # n_layer, n_embd, n_head
@@ -46,17 +47,45 @@ class Plan:
     """Time allowed for training, 0 when steps decide."""
     most_steps: int = 0
     """With `seconds`: no more steps than this however fast it goes (the corpus has no more to give); 0: no limit."""
+    world: int = 1
+    """Processes that train together; each does micro_batch x accumulation windows a step."""
     revisions: tuple[tuple[int, int], ...] = ()
     """(step, total_steps) each time measured speed corrected the plan."""
+    shrunk: tuple[tuple[int, int], ...] = ()
+    """(step, micro_batch) each time memory did not suffice."""
 
     def revised(self, step: int, total_steps: int) -> Plan:
         """The plan with another number of steps from `step` on."""
         return dataclasses.replace(self, total_steps=total_steps, revisions=(*self.revisions, (step, total_steps)))
 
+    @property
+    def windows_per_step(self) -> int:
+        """Windows of all processes in one optimizer step."""
+        return self.micro_batch * self.accumulation * self.world
+
+    def among(self, world: int) -> Plan:
+        """The same steps done by another number of processes.
+
+        Raises TatarLLMError where a step's windows cannot be divided among so many.
+        """
+        if world == self.world:
+            return self
+        whole = self.windows_per_step
+        if whole % world:
+            raise TatarLLMError(
+                f"a step of {whole} windows cannot be divided among {world} processes: take --nproc "
+                + " or ".join(str(n) for n in range(world, 0, -1) if whole % n == 0)
+            )
+        piece = min(self.micro_batch, whole // world)
+        while (whole // world) % piece:
+            piece -= 1
+        return dataclasses.replace(self, micro_batch=piece, accumulation=whole // world // piece, world=world)
+
     @staticmethod
     def from_dict(values: dict) -> Plan:
         """Rebuild a plan from a checkpoint."""
-        return Plan(**{**values, "revisions": tuple(tuple(pair) for pair in values["revisions"])})
+        pairs = {name: tuple(tuple(pair) for pair in values.get(name, ())) for name in ("revisions", "shrunk")}
+        return Plan(**{**values, **pairs})
 
 
 def measure_flops(execution: Execution, vocab_size: int, block_size: int, seconds: float = 4.0) -> float:
@@ -81,6 +110,23 @@ def measure_flops(execution: Execution, vocab_size: int, block_size: int, second
         synchronize(device)
         times.append(time.perf_counter() - begin)
     return config.flops_per_token() * ids.numel() / statistics.median(times[1:])
+
+
+def measure_peak(execution: Execution, seconds: float = 0.3) -> float:
+    """Floating-point operations per second of nothing but large matrix products here: the peak that steps are held to."""
+    device, size = find_device(execution.device), 1024 if execution.device == "cpu" else 8192
+    dtype = autocast_dtype(execution.precision) or torch.float32
+    with torch.random.fork_rng(devices=[]):
+        matrix = torch.randn(size, size).to(device, dtype)
+    best, started = math.inf, time.perf_counter()
+    matrix @ matrix
+    while time.perf_counter() - started < seconds:
+        synchronize(device)
+        begin = time.perf_counter()
+        matrix @ matrix
+        synchronize(device)
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:

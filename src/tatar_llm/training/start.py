@@ -4,56 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from tatar_llm.config import GPTConfig, Recipe, TrainConfig, as_dict
 from tatar_llm.console import human_time, say
-from tatar_llm.device import Execution, choose_execution, find_device
+from tatar_llm.device import Execution, choose_execution, find_device, keep_freed_memory
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.model import GPT, load_model, save_model
-from tatar_llm.tokenizer import TokenFile, load_tokenizer, read_tokens
+from tatar_llm.model import GPT
 from tatar_llm.training.batches import Batches
 from tatar_llm.training.checkpoint import need_checkpoint
-from tatar_llm.training.curve import draw_curve
+from tatar_llm.training.distributed import Processes, process_group
+from tatar_llm.training.handover import FINAL_SHARE, hand_over, scoring_seconds
+from tatar_llm.training.inputs import Inputs, read_inputs
 from tatar_llm.training.planner import (
     LONG_HOURS,
     MOST_PASSES,
     Plan,
-    autocast_dtype,
     choose_size,
     compile_pays,
     measure_flops,
+    measure_peak,
     most_passes,
     split_micro_batch,
     timed_settings,
 )
 from tatar_llm.training.runs import Run, new_run, newest_unfinished
-from tatar_llm.training.trainer import Interrupted, Trainer
-from tatar_llm.training.validation import Score, held_out, score
-from tatar_llm.workspace import Workspace, whole_file
+from tatar_llm.training.selfcheck import self_check
+from tatar_llm.training.stop import Interrupted
+from tatar_llm.training.trainer import Trainer
+from tatar_llm.training.validation import Score, held_out
+from tatar_llm.workspace import Workspace
 
 OnValidation = Callable[[GPT, int, Score], None]
 VALIDATIONS = 40  # at most, in one run
 VALIDATION_SHARE = 0.02  # of the training time
 CHECKPOINT_SECONDS = 120
-FINAL_SHARE = 0.06  # of a timed run, at most, for measuring all held-out text at the end
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a run reads: token files, tokenizer, and where they came from."""
-
-    train: TokenFile
-    val: TokenFile
-    tokenizer_config: dict[str, Any]
-    manifest: dict[str, Any]
-    corpus: dict[str, Any]
 
 
 def train(
@@ -63,22 +52,45 @@ def train(
     minutes: float = 0.0,
     free_size: bool = False,
     on_validation: OnValidation | None = None,
+    started: float | None = None,
 ) -> Run:
-    """Train a new run.
+    """Train a new run, in all processes that torchrun or `--nproc` has started.
 
     Args:
         recipe: network and trainer settings.
         minutes: time for this training; 0 does the recipe's max_iters.
         free_size: with `minutes`, choose size, batch and rate for the time given instead of the recipe's.
         on_validation: called with the model, the step and its score after each validation.
+        started: time.perf_counter() when the command began, for the time until the first step; now, if not given.
 
     Raises:
         TatarLLMError: missing or unfit inputs. Interrupted: stopped by the user, with a checkpoint.
     """
-    started = time.perf_counter()
-    inputs = _read_inputs(workspace)
+    started = time.perf_counter() if started is None else started
+    device = find_device(recipe.train.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    with process_group(device.type) as processes:
+        inputs = read_inputs(workspace)
+        chosen = None
+        if processes.first:
+            chosen = _choose(recipe, inputs, minutes, free_size, processes.world)
+            name, config, settings, plan, peak = chosen
+            record = _settings_record(name, config, settings, plan, inputs) | {"peak_flops": peak}
+            run = new_run(workspace, settings.name or name, record)
+            chosen = (*chosen[1:], run)
+        config, settings, plan, peak, run = processes.share(chosen)
+        torch.manual_seed(settings.seed)
+        _fit(run, workspace, config, settings, plan, inputs, on_validation, started, processes, peak)
+    return run
+
+
+def _choose(
+    recipe: Recipe, inputs: Inputs, minutes: float, free_size: bool, world: int
+) -> tuple[str, GPTConfig, TrainConfig, Plan, float]:
+    """Name, network, settings, plan and the machine's peak: everything that is decided before the first step."""
     config = dataclasses.replace(recipe.model, vocab_size=inputs.tokenizer_config["vocab_size"])
-    settings = recipe.train
+    settings, name = recipe.train, recipe.name
     unique = inputs.manifest["train"]["tokens"]
     if config.block_size + 1 > unique:
         Batches(inputs.train, config.block_size, settings.seed)  # raises, before speed is measured with it
@@ -86,29 +98,30 @@ def train(
     for reason in execution.reasons[:2]:
         say(reason)
     flops = measure_flops(execution, config.vocab_size, config.block_size, 4.0 if minutes else 2.0)
+    flops *= world if execution.device == "cuda" else 1  # processes on one CPU share its cores
     if minutes:
         if free_size:
             config, tokens = choose_size(flops, minutes * 60 * (1 - FINAL_SHARE), unique, config)
             settings = timed_settings(settings, config, tokens)
-            recipe = dataclasses.replace(recipe, name="auto")
+            name = "auto"
         else:
             tokens = int(min(minutes * 60 * flops / config.flops_per_token(), most_passes(unique) * unique))
             per_step = settings.batch_size * settings.gradient_accumulation_steps * config.block_size
             settings = dataclasses.replace(settings, max_iters=max(10, tokens // per_step))
-    plan = _make_plan(settings, config, execution, flops, minutes, unique)
+    plan = _make_plan(settings, config, execution, flops, minutes, unique).among(world)
     _announce(config, settings, plan, inputs, flops)
-    torch.manual_seed(settings.seed)
-    run = new_run(workspace, settings.name or recipe.name, _settings_record(recipe, config, settings, plan, inputs))
-    return _fit(run, workspace, config, settings, plan, inputs, on_validation, started)
+    return name, config, settings, plan, measure_peak(execution)
 
 
-def resume(workspace: Workspace, *, on_validation: OnValidation | None = None) -> Run:
+def resume(
+    workspace: Workspace, *, on_validation: OnValidation | None = None, started: float | None = None
+) -> Run:
     """Go on with the newest unfinished run from its last checkpoint, by the plan written there."""
-    started = time.perf_counter()
+    started = time.perf_counter() if started is None else started
     run = newest_unfinished(workspace)
     record = run.settings()
     state = need_checkpoint(run.checkpoints)
-    inputs = _read_inputs(workspace)
+    inputs = read_inputs(workspace)
     for name in ("train", "val"):
         if record[f"{name}_tokens_sha256"] != inputs.manifest[name]["sha256"]:
             raise TatarLLMError(
@@ -117,24 +130,19 @@ def resume(workspace: Workspace, *, on_validation: OnValidation | None = None) -
             )
     config = GPTConfig(**record["model"])
     settings = TrainConfig(**record["train"])
-    plan = Plan.from_dict(state["plan"])
-    plan = _fit_plan_to_machine(plan)
-    say(f"resuming run {run.label} at step {state['step']:,} of {plan.total_steps:,}")
-    return _fit(run, workspace, config, settings, plan, inputs, on_validation, started, state)
-
-
-def _read_inputs(workspace: Workspace) -> Inputs:
-    manifest = workspace.manifest(workspace.need(workspace.tokens_manifest, "tatar-llm tokenizer"))
-    corpus = workspace.manifest(workspace.need(workspace.corpus_manifest, "tatar-llm prepare"))
-    if manifest is None or corpus is None:
-        raise TatarLLMError("the manifests below data/ are damaged: run `tatar-llm prepare` and `tatar-llm tokenizer`")
-    _, config = load_tokenizer(workspace.need(workspace.tokenizer, "tatar-llm tokenizer"))
-    if config["tokenizer_sha256"] != manifest["tokenizer_sha256"]:
-        raise TatarLLMError("tokenizer and token files do not belong together: run `tatar-llm tokenizer` again")
-    train_file, val_file = (read_tokens(workspace.tokens / f"{name}.bin") for name in ("train", "val"))
-    if max(int(file.ids.max(initial=0)) for file in (train_file, val_file)) >= config["vocab_size"]:
-        raise TatarLLMError("the token files hold ids outside the vocabulary: run `tatar-llm tokenizer` again")
-    return Inputs(train_file, val_file, config, manifest, corpus)
+    plan = _fit_plan_to_machine(Plan.from_dict(state["plan"]))
+    if plan.device == "cpu":
+        keep_freed_memory()
+    with process_group(plan.device) as processes:
+        if processes.world != plan.world:
+            say(f"this run began with {plan.world} processes; going on with {processes.world}: "
+                "the same batches, not bit-equal to an uninterrupted run")  # fmt: skip
+        plan = plan.among(processes.world)
+        say(f"resuming run {run.label} at step {state['step']:,} of {plan.total_steps:,}")
+        torch.manual_seed(settings.seed)
+        peak = record.get("peak_flops", 0.0)
+        _fit(run, workspace, config, settings, plan, inputs, on_validation, started, processes, peak, state)
+    return run
 
 
 def _make_plan(
@@ -207,10 +215,10 @@ def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inpu
 
 
 def _settings_record(
-    recipe: Recipe, config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inputs
+    name: str, config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inputs
 ) -> dict[str, Any]:
     return {
-        "recipe": recipe.name,
+        "recipe": name,
         "model": as_dict(config),
         "train": as_dict(settings),
         "plan": dataclasses.asdict(plan),
@@ -238,13 +246,18 @@ def _fit(
     inputs: Inputs,
     on_validation: OnValidation | None,
     started: float,
+    processes: Processes,
+    peak: float,
     state: dict[str, Any] | None = None,
-) -> Run:
+) -> None:
     device = torch.device(plan.device)
+    if device.type == "cpu":  # compiled code adds an embedding's gradients in any order otherwise
+        torch.use_deterministic_algorithms(plan.compile, warn_only=True)
     model = GPT(config).to(device)
+    if processes.rank:  # the same weights, other dropout
+        torch.manual_seed(settings.seed + 7919 * processes.rank)
     bos = inputs.tokenizer_config["bos_token_id"]
-    tokens = settings.max_iters * plan.micro_batch * plan.accumulation * config.block_size
-    part = held_out(inputs.val, config, bos, validation_tokens(tokens))
+    part = held_out(inputs.val, config, bos, validation_tokens(settings.max_iters * plan.windows_per_step * config.block_size))
     facts = {
         "tokenizer_sha256": inputs.manifest["tokenizer_sha256"],
         "language": inputs.corpus["language"],
@@ -252,112 +265,24 @@ def _fit(
         "fallback": inputs.corpus.get("fallback") or "",
     }
     batches = Batches(inputs.train, config.block_size, settings.seed)
-    plan = _self_check(model, batches, plan)
+    plan = self_check(model, batches, plan)
     bytes_per_token = inputs.manifest["train"]["bytes"] / inputs.manifest["train"]["tokens"]
+    reserve = min(FINAL_SHARE * plan.seconds, scoring_seconds(model, inputs, plan))
     trainer = Trainer(
         run, model, settings, plan, batches, part, bytes_per_token, facts, on_validation,
-        seconds_used=time.perf_counter() - started,
+        seconds_used=time.perf_counter() - started, processes=processes, peak_flops=peak,
     )  # fmt: skip
-    trainer.reserve = min(FINAL_SHARE * plan.seconds, _scoring_seconds(model, inputs, plan))
+    trainer.reserve = reserve
     if state is not None:
         trainer.restore(state)
     try:
         reason = trainer.fit()
     except (Interrupted, TatarLLMError) as error:
-        trainer.write_status("stopped", reason="interrupted" if isinstance(error, Interrupted) else "diverged")
+        trainer.write_status("stopped", reason="interrupted" if isinstance(error, Interrupted) else "failed")
         raise
     if reason == "patience":
         say(f"stopped early: the held-out loss has not fallen for {settings.patience} validations; "
             f"the best model is that of step {trainer.best_step:,}")  # fmt: skip
-    _finish(run, workspace, trainer, inputs, bos, reason)
-    return run
-
-
-def _self_check(model: GPT, batches: Batches, plan: Plan) -> Plan:
-    """One batch's loss on the device and as compiled against plain fp32 on the CPU: catches a device that lies."""
-    state = batches.state()
-    inputs, targets = batches.next(min(plan.micro_batch, 4))
-    batches.restore(state)
-    vocabulary = model.config.vocab_size
-    if int(inputs.max()) >= vocabulary or int(targets.max()) >= vocabulary:
-        raise TatarLLMError("a batch holds ids outside the vocabulary: run `tatar-llm tokenizer` again")
-    model.eval()
-    device, autocast = model.device, autocast_dtype(plan.precision)
-    with torch.no_grad():
-        with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            _, here = model(inputs.to(device), targets.to(device), return_logits=False)
-        if device.type != "cpu" or autocast is not None:
-            _, there = model.to("cpu")(inputs, targets, return_logits=False)
-            model.to(device)
-            if abs(float(here) - float(there)) > 0.02 * float(there):
-                raise TatarLLMError(
-                    f"self-check failed: {device.type} in {plan.precision} computes a loss of {float(here):.4f} where "
-                    f"the CPU has {float(there):.4f}. Set TATAR_LLM_DEVICE=cpu or --precision fp32"
-                )
-            say(f"self-check: loss {float(here):.4f} on {device.type} in {plan.precision}, {float(there):.4f} in fp32")
-    if plan.compile:
-        try:
-            with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                model.train()
-                _, compiled = torch.compile(model)(inputs.to(device), targets.to(device), return_logits=False)
-                compiled.backward()
-            model.zero_grad(set_to_none=True)
-        except Exception as error:  # whatever the compiler's reason, plain execution works
-            say(f"torch.compile off: it failed here ({type(error).__name__}); going on without")
-            model.zero_grad(set_to_none=True)
-            plan = dataclasses.replace(plan, compile=False)
-    return plan
-
-
-def _scoring_seconds(model: GPT, inputs: Inputs, plan: Plan) -> float:
-    """How long scoring all held-out text will take, from a few windows."""
-    bos = inputs.tokenizer_config["bos_token_id"]
-    piece = held_out(inputs.val, model.config, bos, 2048)
-    score(model, piece, 8, autocast_dtype(plan.precision))
-    begin = time.perf_counter()
-    score(model, piece, 8, autocast_dtype(plan.precision))
-    return (time.perf_counter() - begin) * inputs.manifest["val"]["tokens"] / max(1, piece.tokens)
-
-
-def _finish(run: Run, workspace: Workspace, trainer: Trainer, inputs: Inputs, bos: int, reason: str) -> None:
-    """Measure the best model on the held-out text, draw the curve, put copies where the brief expects them."""
-    model, plan = trainer.model, trainer.plan
-    wanted = inputs.manifest["val"]["tokens"]
-    full_seconds = _scoring_seconds(model, inputs, plan)
-    if plan.seconds and full_seconds > max(5.0, FINAL_SHARE * plan.seconds):
-        wanted = int(wanted * FINAL_SHARE * plan.seconds / full_seconds)
-    piece = held_out(inputs.val, model.config, bos, wanted if wanted < inputs.manifest["val"]["tokens"] else 0)
-    autocast = autocast_dtype(plan.precision)
-    final = score(model, piece, 8, autocast)
-    trainer.save_final(final)
-    best = final
-    if trainer.best_step != trainer.step and run.best_model.is_file():
-        best_model, _ = load_model(run.best_model, device=plan.device)
-        best = score(best_model, piece, 8, autocast)
-        model = best_model
-    if final.bits_per_byte <= best.bits_per_byte:
-        best, model = final, trainer.model
-        trainer.best_step = trainer.step
-    val = {"bits_per_byte": best.bits_per_byte, "nats_per_token": best.nats_per_token, "tokens": best.tokens}
-    save_model(run.best_model, model, step=trainer.best_step, val=val, **trainer.facts)
-    trainer.best = best.bits_per_byte
-    draw_curve(run.curve, run.read_metrics(), inputs.manifest["baselines"], f"{run.label}: {inputs.corpus['corpus']}")
-    for source, target in ((run.best_model, workspace.best_model), (run.final_model, workspace.final_model)):
-        with whole_file(target) as temporary:
-            shutil.copyfile(source, temporary)
-    trainer.clock.mark()
-    trainer.write_status(
-        "finished", reason=reason, final_bits_per_byte=final.bits_per_byte, nats_per_token=best.nats_per_token,
-        perplexity=best.perplexity, held_out_tokens=best.tokens, held_out_share=piece.share,
-        seconds_to_first_step=round(trainer.seconds_to_first_step, 1),
-        tokens=trainer.step * trainer.tokens_per_step, parameters=trainer.model.config.parameters(),
-        revisions=len(plan.revisions),
-        scoring_tokens_per_second=round(inputs.manifest["val"]["tokens"] / max(full_seconds, 1e-3)),
-    )  # fmt: skip
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    baselines = inputs.manifest["baselines"]
-    part = "" if piece.share == 1 else f" (on {piece.share:.0%} of the held-out text; `tatar-llm evaluate` takes all)"
-    say(
-        f"run {run.label}: {best.bits_per_byte:.3f} bits per byte on held-out text{part}, "
-        f"{best.nats_per_token:.3f} nats per token; bigram {baselines['bigram']:.3f}, unigram {baselines['unigram']:.3f}"
-    )
+    if processes.first:
+        hand_over(run, workspace, trainer, inputs, bos, reason)
+    processes.wait()

@@ -4,66 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
-import signal
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tatar_llm.config import TrainConfig
 from tatar_llm.console import human_time, progress, say
-from tatar_llm.device import synchronize
-from tatar_llm.errors import TatarLLMError, explain_os_error
+from tatar_llm.device import is_out_of_memory, synchronize
+from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT, save_model
+from tatar_llm.training.average import Average
 from tatar_llm.training.batches import Batches
-from tatar_llm.training.checkpoint import random_state, restore_random_state, write_checkpoint
+from tatar_llm.training.checkpoint import checkpoints, random_state, restore_random_state, write_checkpoint
+from tatar_llm.training.clock import Clock
+from tatar_llm.training.distributed import Processes
 from tatar_llm.training.optimizer import Optimizer
 from tatar_llm.training.planner import Plan, autocast_dtype
+from tatar_llm.training.recorder import Recorder
 from tatar_llm.training.runs import Run
 from tatar_llm.training.schedule import multiplier
+from tatar_llm.training.stop import Interrupted, StopRequest
 from tatar_llm.training.validation import HeldOut, Score, score
-from tatar_llm.workspace import write_text
+from tatar_llm.training.watchdog import Watchdog
 
 REVISE_AT = (0.03, 0.1, 0.3, 0.6, 0.85)  # shares of the time allowed at which measured speed corrects the plan
-
-
-class Interrupted(Exception):
-    """Training was asked to stop and has written its checkpoint."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"signal {number}")
-        self.exit_code = 128 + number
-
-
-class Clock:
-    """Seconds of work. A stretch of steps far longer than its like (the laptop slept) counts as an ordinary one."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
-        self.in_steps = 0.0
-        self._per_step: list[float] = []
-        self._last = time.perf_counter()
-
-    def usual_step(self) -> float:
-        """Seconds of one step of late, without the odd slow one."""
-        return statistics.median(self._per_step[-9:])
-
-    def mark(self, steps: int = 0) -> float:
-        """Count the time since the last mark, in which `steps` training steps were done (0: something else)."""
-        now = time.perf_counter()
-        stretch, self._last = now - self._last, now
-        if steps:
-            if len(self._per_step) >= 3:
-                usual = statistics.median(self._per_step[-50:]) * steps
-                stretch = usual if stretch > 60 + 10 * usual else stretch
-            self._per_step.append(stretch / steps)
-            self.in_steps += stretch
-        self.seconds += stretch
-        return stretch
 
 
 class Trainer:
@@ -81,91 +48,160 @@ class Trainer:
         facts: dict[str, Any],
         on_validation: Callable[[GPT, int, Score], None] | None = None,
         seconds_used: float = 0.0,
+        processes: Processes = Processes(),  # noqa: B008
+        peak_flops: float = 0.0,
     ) -> None:
         self.run, self.model, self.config, self.plan = run, model, config, plan
         self.batches, self.held_out, self.facts = batches, held_out, facts
         self.bits = 1 / (math.log(2) * bytes_per_token)  # nats per token -> bits per byte
-        self.on_validation = on_validation
+        self.on_validation, self.processes = on_validation, processes
+        self.peak_flops = peak_flops * processes.world
         self.device = model.device
         self.autocast = autocast_dtype(plan.precision)
         self.optimizer = Optimizer(model, config)
+        self.average = Average(model, config.ema)
+        self.watchdog = Watchdog(self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
-        model.gradient_checkpointing = config.gradient_checkpointing
-        self.network: Callable = torch.compile(model) if plan.compile else model
+        model.gradient_checkpointing, model.z_loss = config.gradient_checkpointing, config.z_loss
+        self.network = self._for_execution()
+        self.recorder = Recorder(run, processes.first, config.tensorboard)
         self.step = 0
         self.best = math.inf
         self.best_step = 0
         self.without_gain = 0
         self.revised = 0
+        self.skipped = 0  # as last told
         self.clock = Clock(seconds_used)
         self.counted = 0  # steps whose time the clock knows
-        self.stretch = 0.0  # seconds of training steps since the last log line
+        self.stretch = (0, 0.0)  # steps and their seconds since the last log line
+        self.losses: list[Tensor] = []  # of the steps since then
         self.reserve = 0.0
         self.seconds_to_first_step = 0.0
         self.began = 0.0  # seconds at which the loop started
-        self.stop_signal = 0
+        self.stop = StopRequest(several_senders=processes.world > 1)
+
+    def _for_execution(self) -> Callable:
+        network: Any = self.model
+        if self.processes.world > 1:
+            on_gpu = [self.device.index or 0] if self.device.type == "cuda" else None
+            network = torch.nn.parallel.DistributedDataParallel(network, on_gpu, gradient_as_bucket_view=True)
+        return torch.compile(network) if self.plan.compile else network
+
+    @property
+    def windows_per_step(self) -> int:
+        return self.plan.micro_batch * self.plan.accumulation * self.processes.world
 
     @property
     def tokens_per_step(self) -> int:
-        return self.plan.micro_batch * self.plan.accumulation * self.batches.block_size
+        return self.windows_per_step * self.batches.block_size
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def fit(self) -> str:
-        """Train; returns why it ended: "steps" or "patience". Raises Interrupted after Ctrl-C or SIGTERM."""
+        """Train; returns why it ended: "steps" or "patience".
+
+        Raises Interrupted after Ctrl-C or SIGTERM, TatarLLMError where training diverges or memory ends.
+        """
         self.model.train()
-        losses: list[torch.Tensor] = []
-        first_step = since_log = self.counted = self.step
+        first_step = self.counted = self.step
         self.began = self.clock.seconds
-        with self._listen_for_signals(), progress("training", None, "steps") as advance:
+        with self.stop.listen(self._tell_of_stop), progress("training", None, "steps") as advance:
             while self.step < self.plan.total_steps:
                 loss, norm = self._train_step()
-                losses.append(loss)
+                self.losses.append(loss)
                 self.step += 1
                 if self.step % self.config.log_interval == 0 or self.step in (first_step + 1, self.plan.total_steps):
-                    row = self._log(losses, norm, self.step - since_log)
-                    self._record(row)
+                    row = self._log(norm)
+                    self.recorder.row(row)
                     advance(self.step, self._note(row), total=self.plan.total_steps)
-                    losses, since_log = [], self.step
+                    self._judge_run()
                     self._revise_plan(first_step)
                 if self.step % self.plan.eval_interval == 0 and self.step < self.plan.total_steps:
-                    self._record(self._validate())
+                    self.recorder.row(self._validate())
                     if self.config.patience and self.without_gain >= self.config.patience:
                         return "patience"
-                if self.step % self.plan.checkpoint_interval == 0 or self.stop_signal:
-                    self._checkpoint()
-                if self.stop_signal:
-                    raise Interrupted(self.stop_signal)
-            self._record(self._validate())
+                stop = self.processes.largest(self.stop.signal)
+                if stop or self.step % self.plan.checkpoint_interval == 0:
+                    self._checkpoint(even_if_unfit=bool(stop))
+                if stop:
+                    raise Interrupted(stop)
+            self.recorder.row(self._validate())
         return "steps"
 
-    def _train_step(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _train_step(self) -> tuple[Tensor, Tensor]:
         """Forward, backward and one optimizer step; returns mean loss and gradient norm, still on the device."""
         self.optimizer.set_rate(self.rate())
-        total = torch.zeros((), device=self.device)
-        for _ in range(self.plan.accumulation):
-            inputs, targets = (self._to_device(part) for part in self.batches.next(self.plan.micro_batch))
-            with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-                _, loss = self.network(inputs, targets, return_logits=False)
-            loss = loss / self.plan.accumulation
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
+        loss = self._gradients()
         for part in self.optimizer.parts:
             self.scaler.unscale_(part)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip or math.inf)
-        for part in self.optimizer.parts:
-            self.scaler.step(part)
+        self.optimizer.step(skip=self.watchdog.judge(loss, norm))
         self.scaler.update()
         self.optimizer.zero_grad()
-        return total, norm
+        self.average.update()
+        return loss, norm
+
+    def _gradients(self) -> Tensor:
+        """Gradients of the mean loss over the step's windows; where memory does not suffice, in smaller pieces."""
+        place = self.batches.state()
+        while True:
+            try:
+                return self._accumulate(*self.batches.next(self.windows_per_step))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve_micro_batch()
+            self.batches.restore(place)
+
+    def _accumulate(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Backward through all windows of a step that are this process's; returns the mean loss of all processes."""
+        total = torch.zeros((), device=self.device)
+        scored = int((targets >= 0).sum())  # in the whole step: the same gradients however it is split
+        mine = self.processes.slice(len(inputs))
+        pieces = list(zip(*(part[mine].split(self.plan.micro_batch) for part in (inputs, targets)), strict=True))
+        for number, (piece, aims) in enumerate(pieces, 1):
+            weight = int((aims >= 0).sum()) / max(scored, 1)
+            last = number == len(pieces) or self.processes.world == 1
+            with contextlib.nullcontext() if last else self._without_exchange():
+                with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+                    _, loss = self.network(self._to_device(piece), self._to_device(aims), return_logits=False)
+                # DistributedDataParallel averages over the processes; the sum is wanted
+                self.scaler.scale(loss * (weight * self.processes.world)).backward()
+            total += loss.detach() * weight
+        return self.processes.add(total)
+
+    def _without_exchange(self) -> contextlib.AbstractContextManager:
+        """Gradients of all but the last piece stay in their process."""
+        return getattr(self.network, "_orig_mod", self.network).no_sync()
+
+    def _halve_micro_batch(self) -> None:
+        """Out of memory: half the micro-batch, twice the accumulation, the same step; the plan remembers it."""
+        self.optimizer.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        whole, piece = self.plan.micro_batch * self.plan.accumulation, self.plan.micro_batch // 2
+        if not piece or self.processes.world > 1:
+            raise TatarLLMError(
+                "not enough memory for a training step: take "
+                + ("a smaller --batch_size" if piece else "--gradient_checkpointing, a smaller --block_size or --recipe")
+                + self._last_checkpoint()
+            )
+        while whole % piece:
+            piece -= 1
+        say(f"out of memory at step {self.step}: micro-batches of {piece} windows instead of {self.plan.micro_batch} "
+            f"from now on; a step still takes {whole}")  # fmt: skip
+        self.plan = dataclasses.replace(
+            self.plan, micro_batch=piece, accumulation=whole // piece, shrunk=(*self.plan.shrunk, (self.step, piece))
+        )
 
     def rate(self) -> float:
         """The learning rate of this step as a share of its peak."""
+        config = self.config
         return multiplier(
-            self.step, self.plan.total_steps, self.config.warmup_iters, self.config.schedule, self.config.min_lr
+            self.step, self.plan.total_steps, config.warmup_iters, config.schedule, config.min_lr, config.cooldown
         )
 
-    def _to_device(self, ids: torch.Tensor) -> torch.Tensor:
+    def _to_device(self, ids: Tensor) -> Tensor:
         """Asynchronous only from pinned memory to CUDA: elsewhere it can deliver garbage ids (Apple MPS)."""
         if self.device.type == "cuda":
             return ids.pin_memory().to(self.device, non_blocking=True)
@@ -173,103 +209,141 @@ class Trainer:
 
     # -- what it tells -------------------------------------------------------------------------------------------
 
-    def _log(self, losses: list[torch.Tensor], norm: torch.Tensor, steps: int) -> dict[str, Any]:
-        loss = float(torch.stack(losses).mean())
+    def _log(self, norm: Tensor) -> dict[str, Any]:
+        values, self.losses = torch.stack(self.losses), []
+        loss = float(values[torch.isfinite(values)].mean())  # nan where no step had one
         self._count_steps()
-        stretch, self.stretch = self.stretch, 0.0
+        (steps, stretch), self.stretch = self.stretch, (0, 0.0)
         if not self.seconds_to_first_step:
             self.seconds_to_first_step = self.clock.seconds
-        if not math.isfinite(loss):
-            raise TatarLLMError(
-                f"the loss is no longer a number at step {self.step}: training diverged. Take a lower --learning_rate; "
-                f"the best model so far and the last checkpoint are in {self.run.folder}"
-            )
-        return {
+        speed = steps * self.tokens_per_step / max(stretch, 1e-9)
+        row = {
             "step": self.step,
             "tokens": self.step * self.tokens_per_step,
             "epoch": self.batches.epoch,
-            "loss": round(loss, 5),
-            "bits_per_byte": round(loss * self.bits, 5),
+            "loss": round(loss, 5) if math.isfinite(loss) else None,
+            "bits_per_byte": round(loss * self.bits, 5) if math.isfinite(loss) else None,
             "learning_rate": self.optimizer.parts[0].param_groups[0]["lr"],
-            "gradient_norm": round(float(norm), 4),
-            "tokens_per_second": round(steps * self.tokens_per_step / max(stretch, 1e-9)),
+            "gradient_norm": round(float(norm), 4) if math.isfinite(float(norm)) else None,
+            "tokens_per_second": round(speed),
             "seconds": round(self.clock.seconds, 2),
         }
+        if self.peak_flops:
+            row["share_of_peak"] = round(speed * self.model.config.flops_per_token() / self.peak_flops, 4)
+        skipped, _ = self.watchdog.counts()
+        if skipped:
+            row["skipped"] = skipped
+        return row
 
     def _note(self, row: dict[str, Any]) -> str:
         best = f", held-out {self.best:.3f}" if self.best < math.inf else ""
-        return f"loss {row['loss']:.3f}, {row['bits_per_byte']:.3f} bits/byte{best}, {row['tokens_per_second']:,} tokens/s"
+        share = f" ({row['share_of_peak']:.0%} of peak)" if "share_of_peak" in row else ""
+        loss = "no loss" if row["loss"] is None else f"loss {row['loss']:.3f}, {row['bits_per_byte']:.3f} bits/byte"
+        return f"{loss}{best}, {row['tokens_per_second']:,} tokens/s{share}"
+
+    def _judge_run(self) -> None:
+        """Tell of skipped steps; end the run when there are too many."""
+        skipped, in_a_row = self.watchdog.counts()
+        if skipped > self.skipped:
+            say(f"WARNING: {skipped - self.skipped} steps up to {self.step} were skipped, {skipped} so far: "
+                "the loss was not a number or its gradient far beyond the usual")  # fmt: skip
+            self.skipped = skipped
+        if self.watchdog.gives_up(self.step):
+            raise TatarLLMError(
+                f"training diverged: {in_a_row or skipped} steps {'in a row ' if in_a_row else ''}had to be skipped up to "
+                f"step {self.step}, their loss is no longer a number or their gradient far beyond the usual. Take a lower "
+                f"--learning_rate (with Muon also --muon_rate){self._last_checkpoint()}"
+            )
+
+    def _tell_of_stop(self) -> None:
+        say(f"\nstopping after this step (again to stop at once): step {self.step}, "
+            f"{human_time(self.clock.seconds)} of training are kept")  # fmt: skip
+
+    def _last_checkpoint(self) -> str:
+        found = checkpoints(self.run.checkpoints)
+        return f"; the last good checkpoint is {found[-1]}" if found else "; no checkpoint had been written yet"
 
     def _validate(self) -> dict[str, Any]:
         """Score the fixed part of the held-out text; keep the weights when they are the best so far."""
         self._count_steps()
-        result = score(self.model, self.held_out, max(1, self.plan.micro_batch // 2), self.autocast)
-        if result.bits_per_byte < self.best:
-            self.best, self.best_step, self.without_gain = result.bits_per_byte, self.step, 0
-            self._save("best", result)
+        result: Score | None = None
+        if self.processes.first:
+            with self.average.inside_model():
+                result = score(self.model, self.held_out, max(1, self.plan.micro_batch // 2), self.autocast)
+                if result.bits_per_byte < self.best:
+                    self._save("best", result)
+                if self.on_validation:
+                    self.on_validation(self.model, self.step, result)
+        bits, nats = self.processes.share((result.bits_per_byte, result.nats_per_token) if result else None)
+        if bits < self.best:
+            self.best, self.best_step, self.without_gain = bits, self.step, 0
         else:
             self.without_gain += 1
-        if self.on_validation:
-            self.on_validation(self.model, self.step, result)
         self.write_status("running")
         self.clock.mark()
         return {
             "step": self.step,
             "tokens": self.step * self.tokens_per_step,
-            "val_loss": round(result.nats_per_token, 5),
-            "val_bits_per_byte": round(result.bits_per_byte, 5),
+            "val_loss": round(nats, 5),
+            "val_bits_per_byte": round(bits, 5),
             "seconds": round(self.clock.seconds, 2),
         }
 
     def _save(self, which: str, result: Score) -> None:
         val = {"bits_per_byte": result.bits_per_byte, "nats_per_token": result.nats_per_token}
         path = self.run.best_model if which == "best" else self.run.final_model
-        with self._keep_going(f"the {which} model"):
-            save_model(path, self.model, step=self.step, val=val, **self.facts)
+        facts = {"step": self.step, "val": val, **self.facts}
+        self.recorder.file(f"the {which} model", lambda: save_model(path, self.model, **facts))
 
     def save_final(self, result: Score) -> None:
-        """Write final_model.pt, the weights of the last step."""
+        """Write final_model.pt, the weights of the last step (their average, where one is kept)."""
         self._save("final", result)
 
     def write_status(self, state: str, **facts: Any) -> None:
         """Tell `tatar-llm runs` where the run stands."""
-        with self._keep_going("status.json"):
-            self.run.write_status(
-                state=state, step=self.step, total_steps=self.plan.total_steps,
-                best_bits_per_byte=None if math.isinf(self.best) else self.best, best_step=self.best_step,
-                seconds=round(self.clock.seconds, 1), **facts,
-            )  # fmt: skip
+        self.recorder.status(
+            state=state, step=self.step, total_steps=self.plan.total_steps,
+            best_bits_per_byte=None if math.isinf(self.best) else self.best, best_step=self.best_step,
+            seconds=round(self.clock.seconds, 1), **facts,
+        )  # fmt: skip
 
     # -- time ----------------------------------------------------------------------------------------------------
 
     def _count_steps(self) -> None:
         """Give the clock the steps done since it was last asked."""
         synchronize(self.device)
-        self.stretch += self.clock.mark(self.step - self.counted)
+        steps, seconds = self.stretch
+        self.stretch = steps + self.step - self.counted, seconds + self.clock.mark(self.step - self.counted)
         self.counted = self.step
 
     def _revise_plan(self, first_step: int) -> None:
         """Correct the number of steps by the speed measured so far, a few times a run."""
         if not self.plan.seconds or self.revised == len(REVISE_AT):
             return
-        if self.step - first_step < 2 or self.clock.seconds < REVISE_AT[self.revised] * self.plan.seconds:
+        seconds = self.processes.share(self.clock.seconds)
+        if self.step - first_step < 2 or seconds < REVISE_AT[self.revised] * self.plan.seconds:
             return
-        while self.revised < len(REVISE_AT) and self.clock.seconds >= REVISE_AT[self.revised] * self.plan.seconds:
+        while self.revised < len(REVISE_AT) and seconds >= REVISE_AT[self.revised] * self.plan.seconds:
             self.revised += 1
-        beside = max(0.0, self.clock.seconds - self.began - self.clock.in_steps)  # validations, checkpoints
+        beside = max(0.0, seconds - self.began - self.clock.in_steps)  # validations, checkpoints
         per_step = self.clock.usual_step() + beside / (self.step - first_step)
-        left = self.plan.seconds - self.reserve - self.clock.seconds
+        left = self.plan.seconds - self.reserve - seconds
         total = max(self.step + 1, self.step + round(left / per_step))
-        total = min(total, self.plan.most_steps or total)
+        total = self.processes.share(min(total, self.plan.most_steps or total))
         if abs(total - self.plan.total_steps) > 0.01 * self.plan.total_steps:
             self.plan = self.plan.revised(self.step, total)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, even_if_unfit: bool = False) -> None:
+        """Write one, unless steps are being skipped just now: the one before is the good one then."""
         self._count_steps()
-        with self._keep_going("a checkpoint"):
-            write_checkpoint(self.run.checkpoints, self.step, self.state(), self.config.keep_checkpoints)
+        if even_if_unfit or not self.watchdog.counts()[1]:
+            state = self.state()
+            self.recorder.file(
+                "a checkpoint",
+                lambda: write_checkpoint(self.run.checkpoints, self.step, state, self.config.keep_checkpoints),
+            )
         self.clock.mark()
 
     def state(self) -> dict[str, Any]:
@@ -278,60 +352,39 @@ class Trainer:
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state(),
+            "watchdog": self.watchdog.state(),
             "scaler": self.scaler.state_dict(),
             "batches": self.batches.state(),
-            "random": random_state(self.device),
+            "random": self.processes.gather(random_state(self.device)),
             "plan": dataclasses.asdict(self.plan),
             "best": [self.best, self.best_step, self.without_gain],
             "revised": self.revised,
             "seconds": self.clock.seconds,
             "reserve": self.reserve,
+            "losses": [float(loss) for loss in self.losses],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint's state; metrics written after it are dropped, they will come again."""
         self.step = state["step"]
-        self.model.load_state_dict(state["model"])
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise TatarLLMError(
+                f"the checkpoint of step {self.step} holds a network of another shape than the run's settings: "
+                f"this run cannot be resumed ({str(error).splitlines()[-1].strip()})"
+            ) from error
         self.optimizer.load_state_dict(state["optimizer"])
+        self.average.restore(state["average"])
+        self.watchdog.restore(state["watchdog"])
+        self.skipped, _ = self.watchdog.counts()
         self.scaler.load_state_dict(state["scaler"])
         self.batches.restore(state["batches"])
-        restore_random_state(state["random"], self.device)
+        if len(state["random"]) == self.processes.world:
+            restore_random_state(state["random"][self.processes.rank], self.device)
         self.best, self.best_step, self.without_gain = state["best"]
         self.revised, self.reserve = state["revised"], state["reserve"]
+        self.losses = [torch.tensor(loss, device=self.device) for loss in state["losses"]]
         self.clock = Clock(state["seconds"])
-        rows = [row for row in self.run.read_metrics() if row["step"] <= self.step]
-        write_text(self.run.metrics, "".join(json.dumps(row) + "\n" for row in rows))
-
-    @contextlib.contextmanager
-    def _keep_going(self, what: str) -> Iterator[None]:
-        """A full disk must not end the training: warn, keep what was there before, go on."""
-        try:
-            yield
-        except (OSError, RuntimeError) as error:
-            reason = explain_os_error(error) if isinstance(error, OSError) else str(error).splitlines()[0]
-            say(f"WARNING: {what} could not be written, training goes on: {reason}")
-
-    def _record(self, row: dict[str, Any]) -> None:
-        with self._keep_going("metrics.jsonl"), open(self.run.metrics, "a", encoding="utf-8", newline="\n") as log:
-            log.write(json.dumps(row) + "\n")
-
-    @contextlib.contextmanager
-    def _listen_for_signals(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM finishes the step and writes a checkpoint; a second one ends at once."""
-
-        def on_signal(number: int, _frame: Any) -> None:
-            if self.stop_signal:
-                raise KeyboardInterrupt
-            self.stop_signal = number
-            say(f"\nstopping after this step (again to stop at once): step {self.step}, "
-                f"{human_time(self.clock.seconds)} of training are kept")  # fmt: skip
-
-        previous = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError):  # not the main thread
-                previous[number] = signal.signal(number, on_signal)
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        self.recorder.forget_after(self.step)

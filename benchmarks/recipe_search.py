@@ -1,0 +1,148 @@
+"""Which trainer settings suit few unique tokens and many passes: a grid of small runs over one subset of a corpus.
+
+    python benchmarks/recipe_search.py WORKSPACE grid.toml --out rows.jsonl [--processes 2] [--seeds 1]
+
+WORKSPACE holds token files (`tatar-llm prepare` and `tatar-llm tokenizer` have been there). The grid names a subset, a
+network, the number of passes, and per run what differs from the settings at its head:
+
+    tokens = 250_000
+    validation_tokens = 60_000
+    [model]
+    n_layer = 2
+    [train]
+    optimizer = "muon"
+    [runs]
+    "4 passes" = { passes = 4 }
+    "4 passes, dropout 0.1" = { passes = 4, dropout = 0.1 }
+
+Every run is a line of the output file, with the seconds it took; those already there are not run again. `batch_tokens`
+sets the tokens of a step. Runs go one thread each, as many at a time as there are processes: the bits per byte compare
+settings at equal tokens, the seconds do not compare anything. At the end a Markdown table, best first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import multiprocessing
+import statistics
+import tempfile
+import time
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+
+def one_run(job: dict) -> dict:
+    """Train once; a row of settings and results."""
+    import torch
+
+    from tatar_llm.config import GPTConfig, TrainConfig, field_names
+    from tatar_llm.model import GPT
+    from tatar_llm.tokenizer import TokenFile, read_tokens
+    from tatar_llm.training.batches import Batches
+    from tatar_llm.training.planner import Plan
+    from tatar_llm.training.runs import Run
+    from tatar_llm.training.trainer import Trainer
+    from tatar_llm.training.validation import held_out
+    from tatar_llm.workspace import Workspace
+
+    torch.set_num_threads(1)
+    workspace = Workspace(job["workspace"])
+    train, val = (read_tokens(workspace.tokens / f"{name}.bin") for name in ("train", "val"))
+    vocabulary = workspace.manifest(workspace.tokens_manifest)["vocab_size"]
+    values = dict(job["settings"])
+    passes, batch_tokens = values.pop("passes"), values.pop("batch_tokens", 2048)
+    config = GPTConfig(vocab_size=vocabulary, **{k: values.pop(k) for k in list(values) if k in field_names(GPTConfig)})
+    subset = first_documents(train, job["tokens"], TokenFile)
+    windows = max(1, batch_tokens // config.block_size)
+    steps = math.ceil(passes * int(subset.document_tokens.sum()) / (windows * config.block_size))
+    settings = TrainConfig(patience=0, keep_checkpoints=1, log_interval=100, **values)
+    piece = math.gcd(windows, 8)
+    plan = Plan(
+        device="cpu", precision="fp32", compile=False, threads=1, micro_batch=piece, accumulation=windows // piece,
+        total_steps=steps, eval_interval=max(1, steps // 8), checkpoint_interval=10**9,
+    )  # fmt: skip
+    torch.manual_seed(job["seed"])
+    model = GPT(config)
+    part = held_out(val, config, 2, job["validation_tokens"])
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            Run(Path(folder)), model, settings, plan, Batches(subset, config.block_size, job["seed"]), part,
+            float(subset.document_bytes.sum() / subset.document_tokens.sum()), {},
+        )  # fmt: skip
+        began = time.perf_counter()
+        trainer.fit()
+        rows = trainer.run.read_metrics()
+    curve = [row["val_bits_per_byte"] for row in rows if "val_bits_per_byte" in row]
+    training = [row["bits_per_byte"] for row in rows if row.get("bits_per_byte")]
+    return {
+        "name": job["name"], "seed": job["seed"], "final": curve[-1], "best": min(curve), "curve": curve,
+        "training": round(statistics.mean(training[-3:]), 4), "steps": steps, "parameters": config.parameters(),
+        "tokens": steps * windows * config.block_size, "unique": int(subset.document_tokens.sum()),
+        "seconds": round(time.perf_counter() - began), "settings": job["settings"],
+    }  # fmt: skip
+
+
+def first_documents(tokens, wanted: int, kind: type):
+    """Documents of a token file in an order fixed by chance, up to `wanted` tokens; long ones cut to a tenth of that."""
+    order = np.random.Generator(np.random.PCG64(1)).permutation(len(tokens.document_tokens))
+    starts = np.concatenate(([0], np.cumsum(tokens.document_tokens)))
+    pieces, lengths, sizes, total = [], [], [], 0
+    for document in order:
+        length = int(tokens.document_tokens[document])
+        take = min(length, max(2, wanted // 10), wanted - total)
+        if take < 2:
+            break
+        pieces.append(np.asarray(tokens.ids[starts[document] : starts[document] + take]))
+        lengths.append(take)
+        sizes.append(round(int(tokens.document_bytes[document]) * take / length))
+        total += take
+    facts = tokens.facts if dataclasses.is_dataclass(tokens) else {}
+    return kind(np.concatenate(pieces), np.array(lengths), np.array(sizes), facts)
+
+
+def table(rows: list[dict]) -> str:
+    """One line for each name: mean over its seeds, and their spread."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["name"]].append(row)
+    lines = ["| run | bits per byte at the end | best | training | seeds |", "|---|---:|---:|---:|---:|"]
+    for name, group in sorted(groups.items(), key=lambda item: statistics.mean(row["final"] for row in item[1])):
+        final = [row["final"] for row in group]
+        spread = f" ± {statistics.stdev(final):.3f}" if len(final) > 1 else ""
+        best, training = (statistics.mean(row[key] for row in group) for key in ("best", "training"))
+        lines.append(f"| {name} | {statistics.mean(final):.3f}{spread} | {best:.3f} | {training:.3f} | {len(group)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workspace")
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
+    args = parser.parse_args()
+    grid = tomllib.loads(args.grid.read_text(encoding="utf-8"))
+    done = [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()] if args.out.is_file() else []
+    known = {(row["name"], row["seed"]) for row in done}
+    jobs = [
+        {"name": name, "seed": seed, "workspace": args.workspace, "tokens": grid["tokens"],
+         "validation_tokens": grid["validation_tokens"], "settings": {**grid["model"], **grid["train"], **changes}}
+        for seed in range(args.seeds) for name, changes in grid["runs"].items() if (name, seed) not in known
+    ]  # fmt: skip
+    with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
+        for row in pool.imap_unordered(one_run, jobs):
+            done.append(row)
+            with open(args.out, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+    print(table([row for row in done if row["name"] in grid["runs"]]))
+
+
+if __name__ == "__main__":
+    main()
