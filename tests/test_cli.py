@@ -170,18 +170,42 @@ def test_json_is_one_object_and_nothing_else(call: Callable[..., SimpleNamespace
 
 
 def test_doctor(call: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch) -> None:
-    from tatar_llm.training import planner
+    from tatar_llm import doctor
 
-    monkeypatch.setattr(planner, "measure_flops", lambda *_: 5e10)
+    monkeypatch.setattr(doctor, "measure_flops", lambda *_: 5e10)
+    monkeypatch.setattr(doctor, "measure_peak", lambda *_: 1e11)
     facts = json.loads(call("doctor", "--json").out)
     assert facts.keys() == {
-        "tatar_llm", "python", "torch", "platform", "device", "precision", "compile", "threads", "reasons", "gflops", "recipes",
+        "tatar_llm", "python", "torch", "platform", "device", "precision", "compile", "threads", "reasons", "gflops",
+        "peak_gflops", "share_of_peak", "recipes",
     }  # fmt: skip
     assert facts["device"] == "cpu" and facts["gflops"] == 50
     assert {row["recipe"] for row in facts["recipes"]} >= {"tiny", "base", "large"}
     assert all(row["tokens_per_second"] > 0 for row in facts["recipes"])
     shown = call("doctor")
-    assert shown.code == 0 and "50.0 GFLOP/s" in shown.out and "23." in shown.out
+    assert shown.code == 0 and "50.0 GFLOP/s" in shown.out and "50% of what" in shown.out and "23." in shown.out
+
+
+def test_a_report_on_a_machine_that_nobody_has(
+    tmp_path: Path, call: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from tatar_llm import doctor
+
+    monkeypatch.setattr(doctor, "measure_flops", lambda *_: 5e10)
+    monkeypatch.setattr(doctor, "measure_peak", lambda *_: 1e11)
+    monkeypatch.setenv("OMP_SECRET", str(Path.home() / "x"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)  # and then it fails
+    monkeypatch.delenv("TATAR_LLM_DEVICE", raising=False)
+    done = call("doctor", "--report", "--workspace", str(tmp_path))
+    assert done.code == 0, done.err
+    text = (tmp_path / "doctor-report.md").read_text(encoding="utf-8")
+    assert "| as on the CPU |" in text and "| failed: Traceback" in text
+    assert f"OMP_SECRET=~{os.sep}x" in text and f"torch {torch.__version__}" in text
+    wrong = iter([(6.0, 1.0), (6.0, 1.0), (6.5, 1.0)])
+    monkeypatch.setattr(doctor, "_step", lambda *_: next(wrong))
+    assert [row[-1] for row in doctor.check_devices()] == ["as on the CPU", "WRONG: 8.3% off"]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

@@ -19,7 +19,7 @@ PACKAGE = Path(tatar_llm.__file__).parent
 ROOT = PACKAGE.parents[1]
 ROOMS = ("corpus", "tokenizer", "model", "training", "generation", "evaluation", "export")
 BASE = {"config", "workspace", "device", "console", "errors", "languages"}
-TOP = {"__init__", "__main__", "cli", "commands", "pipeline"}
+TOP = {"__init__", "__main__", "cli", "commands", "doctor", "pipeline"}
 DOORS = ("01_prepare_data.py", "02_train_tokenizer.py", "03_train.py", "quick_test.py", "model.py", "utils.py")
 FILES = sorted(PACKAGE.rglob("*.py"))
 in_checkout = pytest.mark.skipif(not (ROOT / "03_train.py").is_file(), reason="not a checkout")

@@ -101,7 +101,8 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     export.add_argument("--out", default="", metavar="DIR", help="folder to write, instead of exports/FORMAT")
     _add_force(export)
 
-    verb("doctor", "what this machine can do, and what would be chosen")
+    doctor = verb("doctor", "what this machine can do, and what would be chosen")
+    doctor.add_argument("--report", action="store_true", help="write doctor-report.md: all that a bug report needs")
     return parser
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from tatar_llm.config import (
     TrainConfig,
     from_values,
     load_recipe,
-    recipe_names,
 )
 from tatar_llm.console import first_process, human_bytes, human_time, say
 from tatar_llm.errors import UsageError
@@ -255,45 +253,27 @@ def export(args: argparse.Namespace) -> int:
 
 def doctor(args: argparse.Namespace) -> int:
     """What this machine can do."""
-    import torch
-
-    from tatar_llm import __version__
     from tatar_llm.device import choose_execution
-    from tatar_llm.training.planner import compile_pays, measure_flops
+    from tatar_llm.doctor import examine, write_bug_report
+    from tatar_llm.training.planner import compile_pays
 
-    execution = choose_execution()
-    started = time.perf_counter()
-    flops = measure_flops(execution, 8192, 256)
-    sizes = []
-    for name in recipe_names():
-        config = load_recipe(name).model
-        rate = flops / config.flops_per_token()
-        sizes.append({"recipe": name, "parameters": config.parameters(), "tokens_per_second": round(rate),
-                      "hours_for_10M_tokens": round(1e7 / rate / 3600, 2)})  # fmt: skip
-    facts = {
-        "tatar_llm": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": execution.device,
-        "precision": execution.precision,
-        "compile": execution.compile,
-        "threads": execution.threads,
-        "reasons": list(execution.reasons),
-        "gflops": round(flops / 1e9, 1),
-        "recipes": sizes,
-    }
+    facts = examine()
     if not args.json:
-        print(f"tatar-llm {__version__}, Python {facts['python']}, torch {facts['torch']}, {facts['platform']}")
-        for reason in execution.reasons:
+        print("tatar-llm {tatar_llm}, Python {python}, torch {torch}, {platform}".format(**facts))
+        for reason in facts["reasons"]:
             print(reason)
-        print(f"compiling an hour-long run: {compile_pays(execution, 3600)[1]}")
-        print(f"measured {facts['gflops']} GFLOP/s in training steps ({time.perf_counter() - started:.0f} s)\n")
-        print(f"{'recipe':8} {'size':>9} {'tokens/s':>10} {'10 M tokens':>13}")
-        for row in sizes:
-            hours = human_time(row["hours_for_10M_tokens"] * 3600)
-            print(f"{row['recipe']:8} {row['parameters'] / 1e6:7.1f} M {row['tokens_per_second']:10,} {hours:>13}")
+        print(f"compiling an hour-long run: {compile_pays(choose_execution(), 3600)[1]}")
+        print(f"measured {facts['gflops']} GFLOP/s in training steps, {facts['share_of_peak']:.0%} of what matrix products "
+              f"alone reach\n")  # fmt: skip
+        print(f"{'recipe':8} {'size':>9} {'memory':>9} {'tokens/s':>10} {'10 M tokens':>13}")
+        for row in facts["recipes"]:
+            hours, memory = human_time(row["hours_for_10M_tokens"] * 3600), human_bytes(row["memory_bytes"])
+            print(f"{row['recipe']:8} {row['parameters'] / 1e6:7.1f} M {memory:>9} {row['tokens_per_second']:10,} {hours:>13}")
         print("\ntatar-llm train --minutes M chooses the size that fits M minutes here.")
+    if args.report:
+        path = writable_workspace(args).root / "doctor-report.md"
+        write_bug_report(path, facts)
+        say(f"report written to {path}: put it into an issue when something is wrong on this machine")
     emit(args, facts)
     return 0
 

@@ -65,6 +65,7 @@ def evaluate(
         "bytes": whole.bytes,
         "interval": bootstrap_interval(whole),
         "baselines": baselines,
+        "expected_bits_per_byte": (facts.get("expected_bits_per_byte") or None) if not file else None,
     }
     if samples:
         language = find_language(facts.get("language") or "tat", place.model.parent, workspace.processed)

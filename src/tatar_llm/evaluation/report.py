@@ -42,6 +42,11 @@ def markdown(report: dict[str, Any]) -> str:
         *rows,
         "",
         *_verdict(report),
+        *(
+            [f"Before the first step the planner expected {report['expected_bits_per_byte']:.3f} bits per byte."]
+            if report.get("expected_bits_per_byte")
+            else []
+        ),
     ]
     if report.get("samples"):
         lines += ["", "## Samples", "", f"The first {len(report['samples'])}, none selected."]

@@ -26,7 +26,10 @@ SIZES: tuple[tuple[int, int, int], ...] = (  # n_layer, n_embd, n_head
 )
 MOST_PASSES = 60
 REPEATS_WORTH = 15.0
-TOKENS_A_PARAMETER = 4.0
+TOKENS_A_PARAMETER = 4.0  # useful ones, at least: below that a network learns its text by heart, which the fit cannot know
+FIT = {"floor": 0.657, "size": 0.15, "size_power": 0.34, "tokens": 0.482, "tokens_power": 0.32}
+"""Bits per byte = floor + size / N^size_power + tokens / D^tokens_power; N and D in millions. docs/experiments.md 2026-11-25."""
+FIT_BIGRAM = 1.115  # bits per byte of the Kneser-Ney bigram on the text of the fit
 LONG_HOURS = 2
 
 
@@ -120,7 +123,7 @@ def measure_peak(execution: Execution, seconds: float = 0.3) -> float:
         matrix = torch.randn(size, size).to(device, dtype)
     best, started = math.inf, time.perf_counter()
     matrix @ matrix
-    while time.perf_counter() - started < seconds:
+    while math.isinf(best) or time.perf_counter() - started < seconds:
         synchronize(device)
         begin = time.perf_counter()
         matrix @ matrix
@@ -152,26 +155,44 @@ def most_passes(unique: float) -> float:
     return min(MOST_PASSES, 10 * (unique / 22_000) ** 0.4)
 
 
-def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfig) -> tuple[GPTConfig, int]:
-    """The network that fits `seconds` at `flops`, and how many tokens it sees by then.
+def expected_bits(parameters: float, tokens: float, unique: float, bigram: float = FIT_BIGRAM) -> float:
+    """Bits per byte to expect on held-out text after `tokens` of training on `unique` different ones.
 
-    The largest of SIZES that still gets TOKENS_A_PARAMETER useful tokens a parameter: with so little time a larger one
-    has not learnt enough by the end, a smaller one has no more room (the square-root law of Hoffmann et al. 2022, arXiv
-    2203.15556, at the small end; the ratio is measured, docs/experiments.md 2026-11-23).
+    The form is that of Hoffmann et al. 2022 (arXiv 2203.15556, section 3.3), with repeats counted as `useful_tokens`;
+    the numbers are fitted to measured runs on Tatar books. Another text is as much harder or easier as its bigram model is.
     """
-    chosen: tuple[GPTConfig, int] | None = None
+    useful = max(useful_tokens(tokens, unique), 1.0) / 1e6
+    bits = FIT["floor"] + FIT["size"] * (parameters / 1e6) ** -FIT["size_power"] + FIT["tokens"] * useful ** -FIT["tokens_power"]
+    return bits * bigram / FIT_BIGRAM
+
+
+def dropout_for(passes: float) -> float:
+    """Share of activations to drop: none up to about 6 passes, where it costs more than it gives.
+
+    Measured at 4 passes (0.1 is 1.3 % worse) and on very small text at 10 (0.1 and 0.2 alike); docs/experiments.md.
+    """
+    return 0.0 if passes < 6 else 0.1 if passes < 20 else 0.2
+
+
+def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfig) -> tuple[GPTConfig, int]:
+    """The network of SIZES that is expected to end best after `seconds` at `flops`, and how many tokens it sees by then.
+
+    A larger one learns more from a token and sees fewer of them. Where the corpus has no more passes to give
+    (`most_passes`), the time that is left goes into size, as far as there are TOKENS_A_PARAMETER for it.
+    """
+    best: tuple[float, GPTConfig, int] | None = None
     for n_layer, n_embd, n_head in SIZES:
         config = dataclasses.replace(
             base, n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_kv_head=0, ffn_hidden=0, dropout=0.0
         )
         tokens = int(min(seconds * flops / config.flops_per_token(), most_passes(unique_tokens) * unique_tokens))
+        bits = expected_bits(config.parameters(), tokens, unique_tokens)
         enough = useful_tokens(tokens, unique_tokens) >= TOKENS_A_PARAMETER * config.parameters()
-        if chosen is None or enough:
-            chosen = config, tokens
-    assert chosen is not None
-    config, tokens = chosen
-    passes = tokens / unique_tokens
-    return dataclasses.replace(config, dropout=0.0 if passes < 4 else 0.1 if passes < 20 else 0.2), tokens
+        if best is None or (bits < best[0] and enough):
+            best = bits, config, tokens
+    assert best is not None
+    _, config, tokens = best
+    return dataclasses.replace(config, dropout=dropout_for(tokens / unique_tokens)), tokens
 
 
 def timed_settings(train: TrainConfig, config: GPTConfig, tokens: int) -> TrainConfig:
@@ -195,15 +216,32 @@ def timed_settings(train: TrainConfig, config: GPTConfig, tokens: int) -> TrainC
 def split_micro_batch(train: TrainConfig, config: GPTConfig, device: str) -> tuple[int, int]:
     """Micro-batch and accumulation with the same effective batch, in smaller pieces on a CPU.
 
-    On a CPU, pieces of about 4,096 tokens hold the activations of larger batches down.
+    Pieces of about 2,048 tokens keep activations in the caches: 5 to 10 % faster in fp32 than 4,096
+    (docs/experiments.md 2026-11-25). Narrow networks have room for more.
     """
     if device != "cpu":
         return train.batch_size, train.gradient_accumulation_steps
     whole = train.batch_size * train.gradient_accumulation_steps
-    piece = max(1, min(train.batch_size, 4096 // config.block_size or 1))
+    tokens = 2048 if config.n_embd >= 256 else 4096
+    piece = max(1, min(train.batch_size, tokens // config.block_size or 1))
     while whole % piece:
         piece -= 1
     return piece, whole // piece
+
+
+def memory_needed(config: GPTConfig, train: TrainConfig, micro_batch: int, precision: str = "fp32") -> float:
+    """Bytes that training takes, the program itself left out: weights, gradients, optimizer, and one micro-batch.
+
+    Counted from the network: fp32 weights and gradients, two more for AdamW or one for Muon's matrices, one for a running
+    average; about 24 n_embd + 5 ffn_hidden kept numbers per token and layer, and the loss's chunk of logits.
+    """
+    copies = 3 + (train.optimizer == "adamw") + (train.ema > 0)
+    width = 4 if precision == "fp32" else 2
+    tokens = micro_batch * config.block_size
+    kept = tokens * config.n_layer * (24 * config.n_embd + 5 * config.ffn_hidden) * width
+    if train.gradient_checkpointing:
+        kept = kept / config.n_layer + tokens * config.n_layer * config.n_embd * width
+    return 4.0 * copies * config.parameters() + kept + 3 * 4 * 512 * config.vocab_size
 
 
 def compile_pays(execution: Execution, seconds: float) -> tuple[bool, str]:

@@ -26,6 +26,7 @@ from tatar_llm.training.planner import (
     Plan,
     choose_size,
     compile_pays,
+    expected_bits,
     measure_flops,
     measure_peak,
     most_passes,
@@ -76,7 +77,9 @@ def train(
         if processes.first:
             chosen = _choose(recipe, inputs, minutes, free_size, processes.world)
             name, config, settings, plan, peak = chosen
-            record = _settings_record(name, config, settings, plan, inputs) | {"peak_flops": peak}
+            record = _settings_record(name, config, settings, plan, inputs)
+            tokens = settings.max_iters * plan.windows_per_step * config.block_size
+            record |= {"peak_flops": peak, "expected_bits_per_byte": _expectation(config, tokens, inputs)}
             run = new_run(workspace, settings.name or name, record)
             chosen = (*chosen[1:], run)
         config, settings, plan, peak, run = processes.share(chosen)
@@ -195,23 +198,33 @@ def _fit_plan_to_machine(plan: Plan) -> Plan:
 
 
 def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inputs, flops: float) -> None:
-    tokens = settings.max_iters * plan.micro_batch * plan.accumulation * config.block_size
+    tokens = settings.max_iters * plan.windows_per_step * config.block_size
     seconds = tokens * config.flops_per_token() / flops
-    passes = tokens / inputs.manifest["train"]["tokens"]
+    unique = inputs.manifest["train"]["tokens"]
+    passes = tokens / unique
     say(
         f"network: {config.parameters() / 1e6:.1f} M parameters ({config.n_layer} layers, width {config.n_embd}, "
         f"context {config.block_size}, vocabulary {config.vocab_size})"
     )
     say(
-        f"plan: {settings.max_iters:,} steps of {plan.micro_batch * plan.accumulation * config.block_size:,} tokens, "
-        f"about {human_time(seconds)}, {passes:.1f} passes over {inputs.manifest['train']['tokens']:,} tokens"
+        f"plan: {settings.max_iters:,} steps of {plan.windows_per_step * config.block_size:,} tokens, "
+        f"about {human_time(seconds)}, {passes:.1f} passes over {unique:,} tokens"
     )
+    expected = _expectation(config, tokens, inputs)
+    if expected and settings.optimizer == "muon":
+        say(f"plan: about {expected:.2f} bits per byte are to be expected (bigram {inputs.manifest['baselines']['bigram']:.3f})")
     if plan.seconds and seconds < 0.8 * plan.seconds:
         say(f"plan: more passes over so little text would only learn it by heart; more text would use the "
-            f"{human_time(plan.seconds)} better (tatar-llm prepare --source ...)")  # fmt: skip
+            f"{human_time(plan.seconds)} better (tatar-llm prepare --source fineweb2, or your own files)")  # fmt: skip
     if not plan.seconds and (seconds > LONG_HOURS * 3600 or passes > MOST_PASSES):
         say("plan: for something quicker, let it choose size and steps for the time you have: "
             "tatar-llm train --minutes 60")  # fmt: skip
+
+
+def _expectation(config: GPTConfig, tokens: float, inputs: Inputs) -> float:
+    """Bits per byte that the planner expects; 0 where it knows too little about the text."""
+    bigram = inputs.manifest["baselines"].get("bigram", 0.0)
+    return expected_bits(config.parameters(), tokens, inputs.manifest["train"]["tokens"], bigram) if bigram else 0.0
 
 
 def _settings_record(
@@ -263,6 +276,7 @@ def _fit(
         "language": inputs.corpus["language"],
         "corpus": inputs.corpus["corpus"],
         "fallback": inputs.corpus.get("fallback") or "",
+        "expected_bits_per_byte": run.settings().get("expected_bits_per_byte", 0.0),
     }
     batches = Batches(inputs.train, config.block_size, settings.seed)
     plan = self_check(model, batches, plan)
