@@ -383,6 +383,29 @@ def test_minutes_end_near_the_steps_that_fit(tmp_path: Path, fake: Fake, planned
     assert Plan.from_dict(trainer.state()["plan"]) == trainer.plan
 
 
+@pytest.mark.parametrize("minutes", [2, 10, 60, 480])
+def test_minutes_are_kept_within_a_tenth(tmp_path: Path, fake: Fake, minutes: int) -> None:
+    """Simulated: a machine of half the speed that was measured, which slows down on the way, with slow validations."""
+    per_step = minutes * 60 / 120
+
+    class Slowing(Trainer):
+        def _train_step(self) -> Any:
+            fake.now += per_step * (1 if self.step < 40 else 1.3)
+            return super()._train_step()
+
+        def _validate(self) -> dict[str, Any]:
+            fake.now += 0.01 * minutes * 60
+            return super()._validate()
+
+    trainer = make_trainer(
+        tmp_path, steps=240, trainer=Slowing, plan={"seconds": minutes * 60.0, "eval_interval": 40}, log_interval=2,
+        micro_batch=1, accumulation=1,
+    )  # fmt: skip
+    assert trainer.fit() == "steps"
+    assert trainer.clock.seconds == pytest.approx(minutes * 60, rel=0.1)
+    assert trainer.plan.revisions
+
+
 def test_a_laptop_that_slept_loses_nothing(fake: Fake) -> None:
     clock = Clock()
     for _ in range(5):
