@@ -5,6 +5,8 @@ cd "$(dirname "$0")"
 . scripts/environment.sh
 prepare_environment "" "[dev]"
 slow="not slow"
-if [ "${1:-}" = "--slow" ]; then slow=""; shift; fi
+side_by_side="-n 2 --dist loadfile"  # tests take one thread each
+if [ "${1:-}" = "--slow" ]; then slow="" side_by_side=""; shift; fi
 .venv/bin/python -m ruff check .
-exec .venv/bin/python -m pytest -m "$slow" --cov --cov-report=term --cov-fail-under=85 "$@"
+# shellcheck disable=SC2086
+exec .venv/bin/python -m pytest $side_by_side -m "$slow" --cov --cov-report=term --cov-fail-under=85 "$@"

@@ -328,6 +328,7 @@ def size_is_free(args: argparse.Namespace) -> bool:
     fixed = given(args, GPTConfig).keys() - {"vocab_size", "block_size"}
     fixed |= given(args, TrainConfig).keys() & {
         "batch_size", "gradient_accumulation_steps", "max_iters", "learning_rate", "schedule",
+        "optimizer", "muon_rate", "min_lr", "warmup_iters", "beta2",
     }  # fmt: skip
     return args.recipe is None and not fixed
 

@@ -128,6 +128,20 @@ def test_chunked_loss_is_cross_entropy(count: int, chunk: int, hidden: float, se
     assert torch.allclose(grads[1], weight.grad, atol=1e-4)
 
 
+def test_the_gradients_of_a_large_batch_survive_fp16() -> None:
+    """As with a gradient scaler: the loss is scaled up before the backward pass, and nothing is lost in between."""
+    source = torch.Generator().manual_seed(0)
+    x, weight = 0.5 * torch.randn(4096, 16, generator=source), 0.5 * torch.randn(64, 16, generator=source)
+    targets = torch.randint(64, (4096,), generator=source)
+    grads = []
+    for dtype, scale in ((torch.float32, 1.0), (torch.float16, 4096.0)):
+        mine, its = x.detach().clone().requires_grad_(), weight.detach().clone().requires_grad_()
+        (scale * chunked_cross_entropy(mine.to(dtype), its.to(dtype), targets)).backward()
+        grads.append((mine.grad / scale, its.grad / scale))
+    for one, other in zip(*grads, strict=True):
+        assert (one - other).norm() < 0.01 * one.norm()
+
+
 def test_chunked_loss_of_huge_logits_is_finite() -> None:
     x, weight = torch.full((2, 4), 1e3), torch.eye(4) * 1e3
     assert torch.isfinite(chunked_cross_entropy(x, weight, torch.tensor([0, 3]), 1))

@@ -37,7 +37,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             logits.exp_()
             sums = logits.sum(dim=-1, keepdim=True)
             losses = sums.log() - right_logit
-            share = keep / (sums * scored)
+            share = keep / sums
             if z_loss:
                 log_z = sums.log() + highest
                 losses = losses + z_loss * log_z.square()
@@ -45,18 +45,21 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             total += (losses * keep).sum()
             if wants_grad:
                 logits *= share
-                logits.scatter_add_(1, right, -keep.to(logits.dtype) / scored)
+                logits.scatter_add_(1, right, -keep.to(logits.dtype))
                 grad = logits.to(x.dtype)
                 x_grad[rows] = grad @ weight
                 weight_grad += grad.t() @ x[rows]
         if wants_grad:
-            ctx.save_for_backward(x_grad, weight_grad.to(weight.dtype))
+            ctx.save_for_backward(x_grad, weight_grad, scored)
+            ctx.dtype = weight.dtype
         return total / scored
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        x_grad, weight_grad = ctx.saved_tensors
-        return x_grad * upstream.to(x_grad.dtype), weight_grad * upstream.to(weight_grad.dtype), None, None, None
+        # divided by the count only here: in fp16 the gradients of single tokens would vanish before they are scaled up
+        x_grad, weight_grad, scored = ctx.saved_tensors
+        share = upstream / scored
+        return (x_grad * share).to(x_grad.dtype), (weight_grad * share).to(ctx.dtype), None, None, None
 
 
 def chunked_cross_entropy(

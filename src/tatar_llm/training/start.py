@@ -12,7 +12,7 @@ import torch
 
 from tatar_llm.config import GPTConfig, Recipe, TrainConfig, as_dict
 from tatar_llm.console import human_time, say
-from tatar_llm.device import Execution, choose_execution, find_device, keep_freed_memory
+from tatar_llm.device import Execution, choose_execution, find_device, is_out_of_memory, keep_freed_memory
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT
 from tatar_llm.training.batches import Batches
@@ -284,7 +284,7 @@ def _fit(
     reserve = min(FINAL_SHARE * plan.seconds, scoring_seconds(model, inputs, plan))
     trainer = Trainer(
         run, model, settings, plan, batches, part, bytes_per_token, facts, on_validation,
-        seconds_used=time.perf_counter() - started, processes=processes, peak_flops=peak,
+        started=started, processes=processes, peak_flops=peak,
     )  # fmt: skip
     trainer.reserve = reserve
     if state is not None:
@@ -294,6 +294,14 @@ def _fit(
     except (Interrupted, TatarLLMError) as error:
         trainer.write_status("stopped", reason="interrupted" if isinstance(error, Interrupted) else "failed")
         raise
+    except RuntimeError as error:
+        if processes.world == 1 or is_out_of_memory(error):
+            raise
+        trainer.write_status("stopped", reason="failed")
+        raise TatarLLMError(
+            f"another process of this training is gone ({str(error).splitlines()[0]}): see what it said, then go on from the "
+            "last checkpoint with `tatar-llm train --resume`, with as many processes or fewer"
+        ) from error
     if reason == "patience":
         say(f"stopped early: the held-out loss has not fallen for {settings.patience} validations; "
             f"the best model is that of step {trainer.best_step:,}")  # fmt: skip

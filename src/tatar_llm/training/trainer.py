@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,7 @@ class Trainer:
         bytes_per_token: float,
         facts: dict[str, Any],
         on_validation: Callable[[GPT, int, Score], None] | None = None,
-        seconds_used: float = 0.0,
+        started: float | None = None,
         processes: Processes = Processes(),  # noqa: B008
         peak_flops: float = 0.0,
     ) -> None:
@@ -71,7 +72,8 @@ class Trainer:
         self.without_gain = 0
         self.revised = 0
         self.skipped = 0  # as last told
-        self.clock = Clock(seconds_used)
+        self.started = time.perf_counter() if started is None else started
+        self.clock = Clock(time.perf_counter() - self.started)
         self.counted = 0  # steps whose time the clock knows
         self.stretch = (0, 0.0)  # steps and their seconds since the last log line
         self.losses: list[Tensor] = []  # of the steps since then
@@ -215,7 +217,8 @@ class Trainer:
         self._count_steps()
         (steps, stretch), self.stretch = self.stretch, (0, 0.0)
         if not self.seconds_to_first_step:
-            self.seconds_to_first_step = self.clock.seconds
+            self.seconds_to_first_step = time.perf_counter() - self.started
+            say(f"first step done {self.seconds_to_first_step:.1f} s after the command began")
         speed = steps * self.tokens_per_step / max(stretch, 1e-9)
         row = {
             "step": self.step,
@@ -248,7 +251,7 @@ class Trainer:
             say(f"WARNING: {skipped - self.skipped} steps up to {self.step} were skipped, {skipped} so far: "
                 "the loss was not a number or its gradient far beyond the usual")  # fmt: skip
             self.skipped = skipped
-        if self.watchdog.gives_up(self.step):
+        if self.watchdog.gives_up(self.step, self.plan.total_steps):
             raise TatarLLMError(
                 f"training diverged: {in_a_row or skipped} steps {'in a row ' if in_a_row else ''}had to be skipped up to "
                 f"step {self.step}, their loss is no longer a number or their gradient far beyond the usual. Take a lower "
@@ -367,6 +370,8 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint's state; metrics written after it are dropped, they will come again."""
+        if "watchdog" not in state:
+            raise TatarLLMError("this checkpoint is of an older tatar-llm and holds too little to go on exactly: start a new run")
         self.step = state["step"]
         try:
             self.model.load_state_dict(state["model"])

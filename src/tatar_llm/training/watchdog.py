@@ -9,7 +9,6 @@ OUTLIER = 20.0  # times the usual gradient norm; clipping deals with everything 
 KNOWN_AFTER = 50  # good steps until it is known what is usual
 MOST_IN_A_ROW = 10  # skipped steps, then the run has diverged
 MOST_SHARE = 0.1  # of the steps of a whole run
-HOPELESS_START = 3  # first steps of a run, when every one of them was skipped
 
 
 class Watchdog:
@@ -42,11 +41,10 @@ class Watchdog:
         _, _, skipped, in_a_row = self.memory.tolist()
         return int(skipped), int(in_a_row)
 
-    def gives_up(self, step: int) -> bool:
-        """Whether so many steps were skipped that going on makes no sense. Waits for the device."""
+    def gives_up(self, step: int, total_steps: int) -> bool:
+        """Whether so many steps were skipped up to `step` that going on makes no sense. Waits for the device."""
         skipped, in_a_row = self.counts()
-        hopeless = in_a_row == step and step >= HOPELESS_START
-        return hopeless or in_a_row >= MOST_IN_A_ROW or skipped > max(2 * MOST_IN_A_ROW, MOST_SHARE * step)
+        return in_a_row >= min(MOST_IN_A_ROW, total_steps) or skipped > max(2 * MOST_IN_A_ROW, MOST_SHARE * step)
 
     def state(self) -> Tensor:
         """For a checkpoint."""
