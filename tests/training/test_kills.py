@@ -124,9 +124,9 @@ def test_twenty_kills_change_nothing(prepared: Path, tmp_path: Path) -> None:
     assert run.status()["state"] == "finished" and run.status()["step"] == 580
     assert "Traceback" not in log.read_text(encoding="utf-8")
     assert digest(place) == digest(quiet)
-    mine, its = ({row["step"]: row["loss"] for row in one.read_metrics() if "loss" in row and row["step"] % 10 == 0}
+    mine, its = ([(row["step"], row["loss"]) for row in one.read_metrics() if "loss" in row]
                  for one in (run, list_runs(quiet)[0]))  # fmt: skip
-    assert mine.keys() == its.keys()
+    assert mine == its
 
 
 @pytest.mark.slow

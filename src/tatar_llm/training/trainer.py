@@ -112,7 +112,9 @@ class Trainer:
                 loss, norm = self._train_step()
                 self.losses.append(loss)
                 self.step += 1
-                if self.step % self.config.log_interval == 0 or self.step in (first_step + 1, self.plan.total_steps):
+                if self.step == first_step + 1:
+                    self._tell_of_first_step()
+                if self.step % self.config.log_interval == 0 or self.step in (1, self.plan.total_steps):
                     row = self._log(norm)
                     self.recorder.row(row)
                     advance(self.step, self._note(row), total=self.plan.total_steps)
@@ -216,9 +218,6 @@ class Trainer:
         loss = float(values[torch.isfinite(values)].mean())  # nan where no step had one
         self._count_steps()
         (steps, stretch), self.stretch = self.stretch, (0, 0.0)
-        if not self.seconds_to_first_step:
-            self.seconds_to_first_step = time.perf_counter() - self.started
-            say(f"first step done {self.seconds_to_first_step:.1f} s after the command began")
         speed = steps * self.tokens_per_step / max(stretch, 1e-9)
         row = {
             "step": self.step,
@@ -257,6 +256,11 @@ class Trainer:
                 f"step {self.step}, their loss is no longer a number or their gradient far beyond the usual. Take a lower "
                 f"--learning_rate (with Muon also --muon_rate){self._last_checkpoint()}"
             )
+
+    def _tell_of_first_step(self) -> None:
+        synchronize(self.device)
+        self.seconds_to_first_step = time.perf_counter() - self.started
+        say(f"first step done {self.seconds_to_first_step:.1f} s after the command began")
 
     def _tell_of_stop(self) -> None:
         say(f"\nstopping after this step (again to stop at once): step {self.step}, "
