@@ -127,10 +127,11 @@ def launch(count: int, arguments: list[str], default_recipe: str) -> int:
         subprocess.Popen(command, env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(count)
     ]
-    failed = 0
-    while any(child.poll() is None for child in children):
+    failed, running = 0, True
+    while running:
+        running = any([child.poll() is None for child in children])  # before the codes are read, so that none is missed
         try:
-            time.sleep(0.1)
+            time.sleep(0.1 if running else 0)
         except KeyboardInterrupt:
             continue
         except SystemExit:  # SIGTERM
@@ -140,8 +141,7 @@ def launch(count: int, arguments: list[str], default_recipe: str) -> int:
             failed = codes[0]
             if failed not in (130, 143):
                 _end(children)
-    codes = [child.returncode for child in children if child.returncode]
-    return failed or (codes[0] if codes else 0)
+    return failed if failed >= 0 else 128 - failed  # killed by a signal
 
 
 def _end(children: list[subprocess.Popen]) -> None:

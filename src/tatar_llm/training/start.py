@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -298,9 +299,10 @@ def _fit(
         if processes.world == 1 or is_out_of_memory(error):
             raise
         trainer.write_status("stopped", reason="failed")
+        reason = re.sub(r"^\[.*?\] *", "", str(error).splitlines()[0]).split(". ")[0]  # without file and line of gloo
         raise TatarLLMError(
-            f"another process of this training is gone ({str(error).splitlines()[0]}): see what it said, then go on from the "
-            "last checkpoint with `tatar-llm train --resume`, with as many processes or fewer"
+            f"another process of this training is gone ({reason}): see what it said, then go on from the last checkpoint "
+            "with `tatar-llm train --resume`, with as many processes or fewer"
         ) from error
     if reason == "patience":
         say(f"stopped early: the held-out loss has not fallen for {settings.patience} validations; "
