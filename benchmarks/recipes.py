@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
@@ -60,6 +59,8 @@ def _peak(device) -> float:
 
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
+    import resource  # Linux and macOS
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
