@@ -70,9 +70,10 @@ def test_sizes_grow() -> None:
 def test_dropout_follows_the_passes() -> None:
     few, _ = choose_size(1e10, 60, 100_000_000, GPTConfig())
     many, tokens = choose_size(1e12, 36_000, 1_000_000, GPTConfig())
-    assert few.dropout == 0 and many.dropout == 0.2
+    assert few.dropout == 0 and many.dropout == dropout_for(tokens / 1_000_000) > 0
     assert [dropout_for(passes) for passes in (0.5, 4, 10, 40)] == [0, 0, 0.1, 0.2]
-    assert tokens == int(most_passes(1_000_000) * 1_000_000)
+    assert tokens == int(most_passes(1_000_000, many.parameters()) * 1_000_000)
+    assert most_passes(42_000, 1.2e6) == 8 and 50 < most_passes(18e6, 1.4e6) <= MOST_PASSES
 
 
 @given(tokens=st.floats(1, 1e10), unique=st.integers(1000, 10**9), factor=st.floats(1, 50))

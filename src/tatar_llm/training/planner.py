@@ -146,13 +146,14 @@ def useful_tokens(tokens: float, unique: float) -> float:
     return tokens if passes <= 1 else unique * (1 + REPEATS_WORTH * (1 - math.exp(-(passes - 1) / REPEATS_WORTH)))
 
 
-def most_passes(unique: float) -> float:
-    """Passes after which a small corpus is only learnt by heart.
+def most_passes(unique: float, parameters: float) -> float:
+    """Passes after which a network of `parameters` only learns a corpus of `unique` tokens by heart.
 
-    10 at 22,000 tokens is measured (docs/experiments.md 2026-11-23); that it grows with the 0.4th power of the corpus,
-    up to MOST_PASSES at two million, is a guess between that point and the literature on repeated data.
+    8 up to a tenth of a token a parameter: measured with 1.4 M parameters on 125,000 tokens, where 8 passes end as 4 do
+    and 16 end 12 % worse (docs/experiments.md 2026-11-25). That it grows with the 0.4th power from there, to MOST_PASSES at
+    15 tokens a parameter, is a guess between that point and the literature on repeated data.
     """
-    return min(MOST_PASSES, 10 * (unique / 22_000) ** 0.4)
+    return min(MOST_PASSES, 8 * max(1.0, 10 * unique / parameters) ** 0.4)
 
 
 def expected_bits(parameters: float, tokens: float, unique: float, bigram: float = FIT_BIGRAM) -> float:
@@ -185,7 +186,8 @@ def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfi
         config = dataclasses.replace(
             base, n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_kv_head=0, ffn_hidden=0, dropout=0.0
         )
-        tokens = int(min(seconds * flops / config.flops_per_token(), most_passes(unique_tokens) * unique_tokens))
+        most = most_passes(unique_tokens, config.parameters()) * unique_tokens
+        tokens = int(min(seconds * flops / config.flops_per_token(), most))
         bits = expected_bits(config.parameters(), tokens, unique_tokens)
         enough = useful_tokens(tokens, unique_tokens) >= TOKENS_A_PARAMETER * config.parameters()
         if best is None or (bits < best[0] and enough):

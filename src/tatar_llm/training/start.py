@@ -109,7 +109,7 @@ def _choose(
             settings = timed_settings(settings, config, tokens)
             name = "auto"
         else:
-            tokens = int(min(minutes * 60 * flops / config.flops_per_token(), most_passes(unique) * unique))
+            tokens = int(min(minutes * 60 * flops / config.flops_per_token(), most_passes(unique, config.parameters()) * unique))
             per_step = settings.batch_size * settings.gradient_accumulation_steps * config.block_size
             settings = dataclasses.replace(settings, max_iters=max(10, tokens // per_step))
     plan = _make_plan(settings, config, execution, flops, minutes, unique).among(world)
@@ -173,7 +173,7 @@ def _make_plan(
         eval_interval=settings.eval_interval or interval,
         checkpoint_interval=settings.checkpoint_interval or max(1, round(CHECKPOINT_SECONDS / seconds_a_step)),
         seconds=minutes * 60,
-        most_steps=math.ceil(most_passes(unique) * unique / per_step) if minutes else 0,
+        most_steps=math.ceil(most_passes(unique, config.parameters()) * unique / per_step) if minutes else 0,
     )
 
 
