@@ -9,7 +9,7 @@ from tatar_llm.console import say
 from tatar_llm.model import GPT, load_model, save_model
 from tatar_llm.training.curve import draw_curve
 from tatar_llm.training.inputs import Inputs
-from tatar_llm.training.planner import Plan, autocast_dtype, expected_bits
+from tatar_llm.training.planner import FIT_FROM, Plan, autocast_dtype, expected_bits, useful_tokens
 from tatar_llm.training.runs import Run
 from tatar_llm.training.trainer import Trainer
 from tatar_llm.training.validation import held_out, score
@@ -72,6 +72,6 @@ def hand_over(run: Run, workspace: Workspace, trainer: Trainer, inputs: Inputs, 
         f"{best.nats_per_token:.3f} nats per token; bigram {baselines['bigram']:.3f}, unigram {baselines['unigram']:.3f}"
     )
     tokens, unique = trainer.step * trainer.tokens_per_step, inputs.manifest["train"]["tokens"]
-    expected = expected_bits(model.config.parameters(), tokens, unique, baselines["bigram"])
-    if run.settings()["recipe"] == "seed":
+    if run.settings()["recipe"] == "seed" and useful_tokens(tokens, unique) >= FIT_FROM:
+        expected = expected_bits(model.config.parameters(), tokens, unique, baselines["bigram"])
         say(f"from so many tokens, `--recipe base` is expected to reach about {expected:.2f} bits per byte with the same network")

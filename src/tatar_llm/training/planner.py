@@ -29,6 +29,7 @@ REPEATS_WORTH = 15.0
 TOKENS_A_PARAMETER = 4.0  # useful ones, at least: below that a network learns its text by heart, which the fit cannot know
 FIT = {"floor": 0.657, "size": 0.15, "size_power": 0.34, "tokens": 0.482, "tokens_power": 0.32}
 """Bits per byte = floor + size / N^size_power + tokens / D^tokens_power; N and D in millions. docs/experiments.md 2026-11-25."""
+FIT_FROM = 500_000  # useful tokens; below, the fit has seen nothing
 FIT_BIGRAM = 1.115  # bits per byte of the Kneser-Ney bigram on the text of the fit
 LONG_HOURS = 2
 
@@ -199,7 +200,7 @@ def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfi
 
 def timed_settings(train: TrainConfig, config: GPTConfig, tokens: int) -> TrainConfig:
     """Batch, rate and schedule for a run of `tokens` tokens: small batches and high rates, so that there are steps."""
-    per_step = 1024 if tokens < 1e6 else 4096 if tokens < 4e7 else 8192 if tokens < 2e8 else 32768
+    per_step = 1024 if tokens < 3e6 else 4096 if tokens < 4e7 else 8192 if tokens < 2e8 else 32768
     windows = max(1, per_step // config.block_size)
     return dataclasses.replace(
         train,

@@ -22,6 +22,7 @@ from tatar_llm.training.distributed import Processes, process_group
 from tatar_llm.training.handover import FINAL_SHARE, hand_over, scoring_seconds
 from tatar_llm.training.inputs import Inputs, read_inputs
 from tatar_llm.training.planner import (
+    FIT_FROM,
     LONG_HOURS,
     MOST_PASSES,
     Plan,
@@ -33,6 +34,7 @@ from tatar_llm.training.planner import (
     most_passes,
     split_micro_batch,
     timed_settings,
+    useful_tokens,
 )
 from tatar_llm.training.runs import Run, new_run, newest_unfinished
 from tatar_llm.training.selfcheck import self_check
@@ -223,9 +225,11 @@ def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inpu
 
 
 def _expectation(config: GPTConfig, tokens: float, inputs: Inputs) -> float:
-    """Bits per byte that the planner expects; 0 where it knows too little about the text."""
-    bigram = inputs.manifest["baselines"].get("bigram", 0.0)
-    return expected_bits(config.parameters(), tokens, inputs.manifest["train"]["tokens"], bigram) if bigram else 0.0
+    """Bits per byte that the planner expects; 0 where the fit has seen nothing like it."""
+    bigram, unique = inputs.manifest["baselines"].get("bigram", 0.0), inputs.manifest["train"]["tokens"]
+    if not bigram or useful_tokens(tokens, unique) < FIT_FROM:
+        return 0.0
+    return expected_bits(config.parameters(), tokens, unique, bigram)
 
 
 def _settings_record(
