@@ -25,6 +25,11 @@ def test_a_good_model() -> None:
     assert "very small" not in text
 
 
+def test_the_outcome_stands_beside_what_was_expected() -> None:
+    assert "the planner expected 0.870 bits per byte" in markdown(report(expected_bits_per_byte=0.87))
+    assert "planner" not in markdown(report(expected_bits_per_byte=None))
+
+
 def test_a_bad_small_and_substituted_one() -> None:
     text = markdown(report(bits_per_byte=1.2, small=True, fallback="The sample stands in.", share=0.25))
     assert "20.0% above the bigram" in text and "cannot judge a model" in text

@@ -26,7 +26,7 @@ from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT, load_model
 from tatar_llm.tokenizer.baselines import ngram_baselines
 from tatar_llm.training import clock as clock_module
-from tatar_llm.training import list_runs
+from tatar_llm.training import handover, list_runs, start
 from tatar_llm.training import trainer as trainer_module
 from tatar_llm.training.checkpoint import checkpoints, need_checkpoint
 from tatar_llm.training.clock import Clock
@@ -531,6 +531,21 @@ def test_two_runs_never_overwrite_one_another(workspace: Workspace, capsys: pyte
     assert [row["run"] for row in json.loads(capsys.readouterr().out)["runs"]] == ["001-base", "002-икенче"]
     assert main(["runs", "--workspace", str(workspace.root)]) == 0
     assert capsys.readouterr().out.count("\n") == 3
+
+
+def test_what_base_would_have_reached_is_said(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(workspace, "--recipe", "seed", "--max_iters", "2") == 0
+    assert "expected" not in capsys.readouterr().err  # the fit has seen nothing so small
+    for module in (start, handover):
+        monkeypatch.setattr(module, "FIT_FROM", 0)
+    assert train(workspace, "--recipe", "seed", "--max_iters", "2") == 0
+    assert "`--recipe base` is expected to reach about" in capsys.readouterr().err.splitlines()[-3]
+    assert train(workspace, "--max_iters", "2", "--optimizer", "muon") == 0
+    said = capsys.readouterr().err
+    assert "bits per byte are to be expected" in said and "`--recipe base`" not in said
+    assert torch.load(workspace.best_model, weights_only=True)["expected_bits_per_byte"] > 0
 
 
 def test_a_training_that_diverges_says_one_line(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,25 +76,17 @@ def train(
         keep_freed_memory()
     with process_group(device.type) as processes:
         inputs = read_inputs(workspace)
-        chosen = None
-        if processes.first:
-            chosen = _choose(recipe, inputs, minutes, free_size, processes.world)
-            name, config, settings, plan, peak = chosen
-            record = _settings_record(name, config, settings, plan, inputs)
-            tokens = settings.max_iters * plan.windows_per_step * config.block_size
-            record |= {"peak_flops": peak, "expected_bits_per_byte": _expectation(config, tokens, inputs)}
-            run = new_run(workspace, settings.name or name, record)
-            chosen = (*chosen[1:], run)
-        config, settings, plan, peak, run = processes.share(chosen)
+        begun = _begin(recipe, workspace, inputs, minutes, free_size, processes.world) if processes.first else None
+        run, config, settings, plan, peak = processes.share(begun)
         torch.manual_seed(settings.seed)
         _fit(run, workspace, config, settings, plan, inputs, on_validation, started, processes, peak)
     return run
 
 
-def _choose(
-    recipe: Recipe, inputs: Inputs, minutes: float, free_size: bool, world: int
-) -> tuple[str, GPTConfig, TrainConfig, Plan, float]:
-    """Name, network, settings, plan and the machine's peak: everything that is decided before the first step."""
+def _begin(
+    recipe: Recipe, workspace: Workspace, inputs: Inputs, minutes: float, free_size: bool, world: int
+) -> tuple[Run, GPTConfig, TrainConfig, Plan, float]:
+    """The run's folder, network, settings, plan and the machine's peak: everything that is decided before the first step."""
     config = dataclasses.replace(recipe.model, vocab_size=inputs.tokenizer_config["vocab_size"])
     settings, name = recipe.train, recipe.name
     unique = inputs.manifest["train"]["tokens"]
@@ -104,7 +96,7 @@ def _choose(
     for reason in execution.reasons[:2]:
         say(reason)
     flops = measure_flops(execution, config.vocab_size, config.block_size, 4.0 if minutes else 2.0)
-    flops *= world if execution.device == "cuda" else 1  # processes on one CPU share its cores
+    flops *= world  # this process has measured its own GPU, or its own share of the CPU's threads
     if minutes:
         if free_size:
             config, tokens = choose_size(flops, minutes * 60 * (1 - FINAL_SHARE), unique, config)
@@ -116,7 +108,9 @@ def _choose(
             settings = dataclasses.replace(settings, max_iters=max(10, tokens // per_step))
     plan = _make_plan(settings, config, execution, flops, minutes, unique).among(world)
     _announce(config, settings, plan, inputs, flops)
-    return name, config, settings, plan, measure_peak(execution)
+    peak = measure_peak(execution)
+    record = _settings_record(name, config, settings, plan, inputs) | {"peak_flops": peak}
+    return new_run(workspace, settings.name or name, record), config, settings, plan, peak
 
 
 def resume(
@@ -201,7 +195,7 @@ def _fit_plan_to_machine(plan: Plan) -> Plan:
 
 
 def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inputs, flops: float) -> None:
-    tokens = settings.max_iters * plan.windows_per_step * config.block_size
+    tokens = _planned_tokens(config, settings, plan)
     seconds = tokens * config.flops_per_token() / flops
     unique = inputs.manifest["train"]["tokens"]
     passes = tokens / unique
@@ -222,6 +216,10 @@ def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inpu
     if not plan.seconds and (seconds > LONG_HOURS * 3600 or passes > MOST_PASSES):
         say("plan: for something quicker, let it choose size and steps for the time you have: "
             "tatar-llm train --minutes 60")  # fmt: skip
+
+
+def _planned_tokens(config: GPTConfig, settings: TrainConfig, plan: Plan) -> int:
+    return settings.max_iters * plan.windows_per_step * config.block_size
 
 
 def _expectation(config: GPTConfig, tokens: float, inputs: Inputs) -> float:
@@ -251,6 +249,7 @@ def _settings_record(
         "train_tokens": inputs.manifest["train"]["tokens"],
         "baselines": inputs.manifest["baselines"],
         "parameters": config.parameters(),
+        "expected_bits_per_byte": _expectation(config, _planned_tokens(config, settings, plan), inputs),
         "torch": torch.__version__,
     }
 
@@ -275,7 +274,7 @@ def _fit(
     if processes.rank:  # the same weights, other dropout
         torch.manual_seed(settings.seed + 7919 * processes.rank)
     bos = inputs.tokenizer_config["bos_token_id"]
-    part = held_out(inputs.val, config, bos, validation_tokens(settings.max_iters * plan.windows_per_step * config.block_size))
+    part = held_out(inputs.val, config, bos, validation_tokens(_planned_tokens(config, settings, plan)))
     facts = {
         "tokenizer_sha256": inputs.manifest["tokenizer_sha256"],
         "language": inputs.corpus["language"],
