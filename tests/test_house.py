@@ -17,7 +17,7 @@ from tatar_llm.config import load_recipe, recipe_names
 
 PACKAGE = Path(tatar_llm.__file__).parent
 ROOT = PACKAGE.parents[1]
-ROOMS = ("corpus", "tokenizer", "model", "training", "generation", "evaluation", "export")
+ROOMS = ("grammar", "corpus", "tokenizer", "model", "training", "generation", "evaluation", "export")
 BASE = {"config", "workspace", "device", "console", "errors", "languages"}
 TOP = {"__init__", "__main__", "cli", "commands", "doctor", "pipeline"}
 DOORS = ("01_prepare_data.py", "02_train_tokenizer.py", "03_train.py", "quick_test.py", "model.py", "utils.py")
@@ -142,7 +142,7 @@ TRAIN_FLAGS = [
 
 PREPARE_FLAGS = [
     "--workspace", "--json", "--source", "--language", "--min_chars", "--max_chars", "--min_cyrillic",
-    "--val_share", "--limit_bytes", "--force", "--list", "--explain", "--near_threshold", "--holdout", "--processes",
+    "--val_share", "--limit_bytes", "--sample_size", "--force", "--list", "--explain", "--near_threshold", "--holdout", "--processes",
 ]  # fmt: skip
 
 

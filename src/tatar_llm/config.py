@@ -44,6 +44,8 @@ class CorpusConfig:
     """Share of the documents held out for validation (small corpora hold out more, the report says how much)."""
     limit_bytes: int = 0
     """Stop reading after about this many bytes of cleaned text; 0 reads everything."""
+    sample_size: int = 3_000_000
+    """Bytes of text that the grammar adds to the source `sample`; 0 takes the hand-written texts alone."""
     processes: int = 0
     """How many processes clean; 0 takes all cores. The result is the same for any number."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,8 +15,13 @@ from tatar_llm.corpus.download import Patience, SourceUnavailable, Wanted, fetch
 from tatar_llm.corpus.readers import blocks, decode, layout, read_batches
 from tatar_llm.corpus.sources import Local, Remote, Sample, Shards, Source, leipzig_urls
 from tatar_llm.errors import TatarLLMError
+from tatar_llm.grammar.generate import documents, fingerprint
 from tatar_llm.languages import Language
 from tatar_llm.workspace import Workspace, sha256_file
+
+GENERATED = "grammar"
+"""Name of the generated texts among the sources."""
+GENERATED_BATCH = 2000
 
 
 @dataclass
@@ -29,6 +35,8 @@ class Input:
     batches: Callable[[], Iterator[list[list[str]]]]
     """Its documents, each a list of lines, gathered in lists of about 1 MiB."""
     where: dict[str, str] = field(default_factory=dict)
+    generated: bool = False
+    """Made by the grammar: for training only, and its sentences may resemble each other."""
     tally: Tally = field(default_factory=Tally)
 
 
@@ -50,13 +58,13 @@ def gather(
                     f"The built-in sample corpus stands in because {source.name} could not be downloaded; "
                     f"run the same command with a connection to replace it."
                 )
-                return [_sample(Sample())], why
+                return _sample(Sample(), config.sample_size), why
         elif isinstance(source, Shards):
             inputs.append(_shards(source, workspace, config.limit_bytes, patience))
         elif isinstance(source, Local):
             inputs.append(_files(source.name, [source.path], sha256_file(source.path), {"file": source.path.name}))
         else:
-            inputs.append(_sample(source))
+            inputs += _sample(source, config.sample_size)
     return inputs, None
 
 
@@ -85,7 +93,12 @@ def _files(name: str, paths: list[Path], digest: str, where: dict[str, str]) -> 
     return Input(name, kind, digest, batches, where)
 
 
-def _sample(sample: Sample) -> Input:
+def _sample(sample: Sample, generated: int) -> list[Input]:
+    """The hand-written texts, and `generated` bytes of the grammar's."""
+    return [_handwritten(sample), *([_generated(generated)] if generated else [])]
+
+
+def _handwritten(sample: Sample) -> Input:
     texts = {file.name: file.read_bytes().replace(b"\r\n", b"\n") for file in sample.files()}
     if not texts:
         raise TatarLLMError("the package holds no sample texts: install it again, or give --source PATH")
@@ -98,7 +111,17 @@ def _sample(sample: Sample) -> Input:
     return Input(sample.name, "blank", whole, batches, {"file": "built in"})
 
 
-def identities(sources: list[Source], workspace: Workspace) -> list[tuple[str, str]] | None:
+def _generated(size: int) -> Input:
+    def batches() -> Iterator[list[list[str]]]:
+        found = documents(size)
+        while batch := list(itertools.islice(found, GENERATED_BATCH)):
+            yield batch
+
+    digest = sha256(f"{fingerprint()} {size}".encode()).hexdigest()
+    return Input(GENERATED, "blank", digest, batches, {"file": f"generated, {size:,} bytes"}, generated=True)
+
+
+def identities(sources: list[Source], workspace: Workspace, sample_size: int) -> list[tuple[str, str]] | None:
     """Name and SHA-256 of the sources without asking the network, or None when one is not known.
 
     A finished corpus needs its download no longer: who deleted data/raw to save space keeps the corpus, also offline.
@@ -112,8 +135,11 @@ def identities(sources: list[Source], workspace: Workspace) -> list[tuple[str, s
             digest = source.sha256 or remembered.get(source.name)
         elif isinstance(source, Shards):
             digest = remembered.get(source.name)
+        elif isinstance(source, Local):
+            digest = sha256_file(source.path)
         else:
-            digest = sha256_file(source.path) if isinstance(source, Local) else _sample(source).sha256
+            found += [(given.name, given.sha256) for given in _sample(source, sample_size)]
+            continue
         if not digest:
             return None
         found.append((source.name, digest))

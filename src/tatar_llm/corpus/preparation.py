@@ -58,7 +58,7 @@ def prepare(
     workspace.ensure_writable()
     with _said_plainly(workspace):
         sources = resolve(config.source, language)
-        known = identities(sources, workspace)
+        known = identities(sources, workspace, config.sample_size)
         if known and not force and (done := finished(workspace, _fingerprint(config, language, known, None, overlap))):
             _say_skipped(done, workspace, None)
             return done
@@ -95,6 +95,8 @@ def _check(config: CorpusConfig) -> None:
         raise TatarLLMError(f"near_threshold is {config.near_threshold}: below 0.5 texts are not repeats; 0 keeps all")
     if config.processes < 0:
         raise TatarLLMError(f"processes is {config.processes}: it must be 0 (all cores) or more")
+    if config.sample_size < 0:
+        raise TatarLLMError(f"sample_size is {config.sample_size}: it must be 0 (hand-written texts alone) or more")
     if config.limit_bytes < 0:
         raise TatarLLMError(f"limit_bytes is {config.limit_bytes}: it must be 0 (no limit) or more")
 
@@ -104,6 +106,7 @@ def _fingerprint(
 ) -> str:
     settings = as_dict(config)
     del settings["processes"]  # the text does not depend on their number
+    del settings["sample_size"]  # the hash of the generated text tells it
     return fingerprint({
         "version": CLEANING_VERSION,
         "settings": settings,
@@ -153,7 +156,8 @@ def _run(
             console.say("looking for repeats in the whole text")
             stays = spool.find_repeats([given.tally for given in inputs])
             statistics = _write_parts(config, inputs, spool.kept(stays), paths, document)
-        small = paths["train"].stat().st_size + between.stat().st_size < split.SMALL_BYTES
+        generated = sum(given.tally.bytes for given in inputs if given.generated)
+        small = paths["train"].stat().st_size + between.stat().st_size - generated < split.SMALL_BYTES
         home = "val" if small else "train"
         with open(paths[home], "ab") as file, open(between, "rb") as rest:
             shutil.copyfileobj(rest, file, 1 << 20)
@@ -164,7 +168,7 @@ def _run(
             "fingerprint": key,
             "settings": as_dict(config),
             "language": language.code,
-            "corpus": corpus_name([given.name for given in inputs]),
+            "corpus": corpus_name([given.name for given in inputs if not given.generated]),
             "document": document,
             "sources": [
                 {"name": given.name, "documents": given.tally.kept_documents, "lines": given.tally.kept_lines,
@@ -174,7 +178,8 @@ def _run(
             "fallback": why,
             "cld2": job.use_cld2,
             "holdout": _holdout_rows(overlap, inputs),
-            "small": paths["train"].stat().st_size < split.SMALL_BYTES,
+            "small": paths["train"].stat().st_size - generated < split.SMALL_BYTES,
+            "generated_bytes": generated,
             **{name: {**statistics[name].totals(), "bytes": paths[name].stat().st_size, "sha256": sha256_file(paths[name])}
                for name in ("train", "val")},
             "seconds": round(time.monotonic() - started, 1),
@@ -216,7 +221,7 @@ def _clean(job: Job, inputs: list[Input], spool: Spool) -> None:
             spool.begin_source(given.kind == "line")
             # a limit stops in the middle: close the archive and the processes
             found = stack.enter_context(contextlib.closing(given.batches()))
-            batches = (Batch(number, given.kind == "line", documents) for documents in found)
+            batches = (Batch(number, given.kind == "line", documents, given.generated) for documents in found)
             for cleaned in stack.enter_context(contextlib.closing(clean_batches(batches, job))):
                 spool.write(cleaned)
                 given.tally.merge(cleaned.tally)

@@ -59,6 +59,8 @@ class Batch:
     listed: bool
     """Each document is one line of a list of sentences."""
     documents: list[list[str]]
+    generated: bool = False
+    """Made by the grammar: all of it goes to training, and its lines may repeat."""
 
 
 @dataclass
@@ -166,15 +168,19 @@ class Worker:
         sizes = np.fromiter(map(len, lines), np.int64, len(lines))
         flags = np.zeros(len(lines), np.uint8)
         flags[sizes >= (0 if batch.listed else dedup.EXACT_PARAGRAPH)] |= REPEATABLE
-        if not batch.listed:
+        if batch.generated:
+            flags[:] = 0
+        elif not batch.listed:
             flags[_edges([len(document) for document in documents])] |= EDGE
         line_keys = dedup.exact_keys(lines)
         document_keys = line_keys if batch.listed else dedup.joined_keys(line_keys, [len(document) for document in documents])
         now = time.perf_counter()
         tally.seconds["repeated line"] += now - clock
+        if batch.generated:
+            sizes = np.zeros_like(sizes)  # too short to be looked at
         near_lines, near_keys = self._near(lines, sizes, dedup.NEAR_CHARS if batch.listed else dedup.NEAR_PARAGRAPH)
         whole = [text if len(document) > 1 else "" for text, document in zip(texts, documents, strict=True)]
-        if batch.listed:
+        if batch.listed or batch.generated:
             whole = []
         near_documents, near_document_keys = self._near(
             whole, np.fromiter(map(len, whole), np.int64, len(whole)), dedup.NEAR_PARAGRAPH
@@ -184,7 +190,7 @@ class Worker:
             batch.source, batch.listed, b"".join(encoded), tally,
             np.fromiter(map(len, encoded), np.uint32, len(encoded)), line_keys, flags, near_lines, near_keys,
             np.fromiter(map(len, documents), np.uint32, len(documents)), document_keys,
-            np.fromiter(map(split.position, texts), np.float64, len(texts)), near_documents, near_document_keys,
+            np.ones(len(texts)) if batch.generated else np.fromiter(map(split.position, texts), np.float64, len(texts)), near_documents, near_document_keys,
         )  # fmt: skip
 
     def _near(self, texts: list[str], sizes: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:

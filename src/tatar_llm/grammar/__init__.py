@@ -1,0 +1,1 @@
+"""Tatar morphology as data and rules."""
