@@ -81,8 +81,15 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     verb("runs", "list the runs with size, time and bits per byte")
 
     evaluate = verb("evaluate", "measure a model and write a report")
+    evaluate.add_argument("models", nargs="*", metavar="MODEL", help="two or more: measured alike and set side by side")
     _add_model(evaluate)
+    evaluate.add_argument("--suite", choices=("light", "full"), default="light", help="light: minutes; full: all held-out text, continuations, a 5-gram")
     evaluate.add_argument("--file", default="", help="measure on this text instead of the held-out part")
+    evaluate.add_argument("--protocol", choices=("goldfish",), default="", help="goldfish: score the lines of --file as the FLORES table does")
+    evaluate.add_argument("--pairs", default="", metavar="FILE", help="your minimal pairs: JSON lines with good, bad, phenomenon")
+    evaluate.add_argument("--facts", default="", metavar="FILE", help="your facts: JSON lines with openings, answer, wrong")
+    evaluate.add_argument("--choices", default="", metavar="PATH", help="multiple choice in TUMLU's format: a .jsonl, or a folder of them")
+    evaluate.add_argument("--topics", default="", metavar="FILE", help="topics of sentences: SIB-200's .tsv")
     evaluate.add_argument("--samples", type=_count, default=20, help="continuations to generate (default 20)")
 
     generate = verb("generate", "continue a text")

@@ -191,16 +191,21 @@ def runs(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Measure a model, write the report, show its head."""
+    from tatar_llm.evaluation import Inputs
     from tatar_llm.evaluation import evaluate as measure
-    from tatar_llm.evaluation.report import markdown
+    from tatar_llm.evaluation.report import compare, markdown
     from tatar_llm.training import find_model
 
     workspace = writable_workspace(args)
-    report = measure(workspace, find_model(workspace, args.model), file=args.file, samples=args.samples)
+    inputs = Inputs(args.file, args.protocol, args.pairs, args.facts, args.choices, args.topics)
+    places = [find_model(workspace, name) for name in [*args.models, *([args.model] if args.model else [])] or [""]]
+    reports = [measure(workspace, place, suite=args.suite, inputs=inputs, samples=args.samples) for place in places]
+    several = len(reports) > 1
+    text = compare(workspace, reports) if several else markdown(reports[0])
     if not args.json:
-        print(markdown(report))
-    say(f"report: {workspace.reports / 'report.md'}")
-    emit(args, report)
+        print(text)
+    say(f"report: {workspace.reports / ('comparison.md' if several else 'report.html')}")
+    emit(args, {"models": reports} if several else reports[0])
     return 0
 
 

@@ -14,6 +14,8 @@ from tatar_llm.workspace import Workspace
 
 EVALUATION_SHARE = 0.07  # of the minutes, for scoring all held-out text
 FIXED_SECONDS = 15.0  # samples, export and its check by reloading
+SUITE_TOKENS = 100_000  # that the minimal pairs, facts and generated text take
+LEAST_TOKENS = 20_000  # of held-out text, whatever the minutes
 BYTES_A_MINUTE = {"cpu": 4_000_000, "mps": 20_000_000, "cuda": 200_000_000}  # text that training can use
 LEAST_BYTES = 20_000_000  # a tokenizer wants this much whatever the minutes
 
@@ -84,7 +86,7 @@ def run_pipeline(
     say("4/5 evaluation")
     rate = run.status().get("scoring_tokens_per_second", 1000.0)
     place = ModelPlace(run.label, run.best_model, run.tokenizer)
-    report = evaluate(workspace, place, most_tokens=int(rate * EVALUATION_SHARE * budget))
+    report = evaluate(workspace, place, most_tokens=max(LEAST_TOKENS, int(rate * EVALUATION_SHARE * budget) - SUITE_TOKENS))
     say("5/5 export")
     exported = _export(workspace, place)
     seconds = clock.seconds()

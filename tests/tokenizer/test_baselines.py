@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tatar_llm.tokenizer import read_tokens
-from tatar_llm.tokenizer.baselines import _kneser_ney_bigram, ngram_baselines
+from tatar_llm.tokenizer.baselines import KneserNey, ngram_baselines
 from tatar_llm.workspace import Workspace, read_json
 
 BOS, EOS, SIZE = 2, 3, 12
@@ -62,12 +62,54 @@ def test_same_as_the_textbook(train: list[list[int]], val: list[list[int]]) -> N
 
 
 @settings(max_examples=60, deadline=None)
-@given(train=documents, first=st.integers(0, SIZE - 1))
-def test_probabilities_add_up_to_one(train: list[list[int]], first: int) -> None:
-    ids = flat(train)
+@given(train=documents, text=st.lists(st.integers(4, SIZE - 1), max_size=6), order=st.integers(2, 5))
+def test_probabilities_add_up_to_one(train: list[list[int]], text: list[int], order: int) -> None:
+    model = KneserNey(flat(train), order, SIZE, BOS)
     after = [token for token in range(SIZE) if token != BOS]  # <bos> is never predicted; it keeps almost nothing
-    total = sum(math.exp(-_kneser_ney_bigram(ids, np.array([first, token]), SIZE, BOS)) for token in after)
+    total = sum(math.exp(-model.nats(np.array([BOS, *text, token]))[-1]) for token in after)
     assert 1 - 2e-3 < total <= 1 + 1e-9
+
+
+def slow_kneser_ney(train: list[list[int]], text: list[int], order: int) -> float:
+    """Nats of one document, with dictionaries and recursion."""
+    grams: Counter[tuple[int, ...]] = Counter()
+    before = defaultdict(set)
+    begins: Counter[tuple[int, ...]] = Counter()
+    for document in train:
+        tokens = (BOS, *document, EOS)
+        for end in range(1, len(tokens)):
+            for length in range(1, min(order, end + 1) + 1):
+                gram = tokens[end - length + 1 : end + 1]
+                grams[gram] += 1
+                if length <= end:
+                    before[gram].add(tokens[end - length])
+                else:
+                    begins[gram] += 1
+    counts = {gram: grams[gram] if len(gram) == order else len(before[gram]) + begins[gram] for gram in grams}
+
+    def probability(context: tuple[int, ...], token: int) -> float:
+        if not context:
+            total = sum(counts.get((other,), 0) + 1e-3 for other in range(SIZE))
+            return (counts.get((token,), 0) + 1e-3) / total
+        of_length = [count for gram, count in counts.items() if len(gram) == len(context) + 1]
+        once, twice = of_length.count(1), of_length.count(2)
+        discount = once / (once + 2 * twice) if once else 0.5
+        followers = {gram: count for gram, count in counts.items() if len(gram) == len(context) + 1 and gram[:-1] == context}
+        shorter = probability(context[1:], token)
+        if not followers:
+            return shorter
+        total = sum(followers.values())
+        return max(counts.get((*context, token), 0) - discount, 0) / total + discount * len(followers) / total * shorter
+
+    tokens = (BOS, *text, EOS)
+    return -sum(math.log(probability(tokens[max(0, end - order + 1) : end], tokens[end])) for end in range(1, len(tokens)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(train=documents, text=st.lists(st.integers(4, SIZE - 1), max_size=8), order=st.integers(2, 5))
+def test_longer_n_grams_are_the_recursion_of_the_paper(train: list[list[int]], text: list[int], order: int) -> None:
+    found = KneserNey(flat(train), order, SIZE, BOS).nats(flat([text])).sum()
+    assert found == pytest.approx(slow_kneser_ney(train, text, order))
 
 
 def test_ids_near_the_largest_do_not_overflow() -> None:

@@ -86,7 +86,7 @@ def _read(name: str) -> list[Lemma]:
             continue
         governs = tuple(case for case in rest.pop(0).split() if case != "-") if name == "verbs" else ()
         marks = dict(mark.partition("=")[::2] for mark in " ".join(rest).split())
-        if unknown := set(marks) - {"back", "front", "firm", "hard", "before_vowel", "possessed", "high", "present", "noun"}:
+        if unknown := set(marks) - {"back", "front", "firm", "hard", "before_vowel", "possessed", "possessive", "high", "present", "noun"}:
             raise ValueError(f"lexicon/{name}.txt line {number}: unknown mark {', '.join(sorted(unknown))}")
         found.append(Lemma(word, word_class, meaning, gloss, governs, marks))
     return found

@@ -49,7 +49,8 @@ def noun(lemma: Lemma, case: str = "nom", *, plural: bool = False, possessor: st
     if plural:
         form = form.add("ЛАр")
     if possessor:
-        form = possessed(form, possessor)
+        stem = lemma.marks.get("possessive")  # сеңел: сеңлем
+        form = possessed(Form.of(stem) if stem and not plural else form, possessor)
     return decline(form, case, possessor)
 
 

@@ -35,7 +35,7 @@ def verb(lemma: Lemma, tense: str = "present", person: str = "3sg", *, negative:
     if tense == "past_indefinite":
         return _with_person(form.add("ГАн"), _FULL[person])
     if tense == "future":
-        return _with_person(_future(form), _FULL[person])
+        return _with_person(_future(form, "" if negative else lemma.marks.get("present", "")), _FULL[person])
     if tense == "future_indefinite":
         return _with_person(_aorist(lemma), _FULL[person])
     if tense == "conditional":
@@ -58,6 +58,8 @@ def imperative(lemma: Lemma, person: str = "2sg", *, negative: bool = False) -> 
     glide = "ый" if form.back else "и"
     if vowel:
         return _replace_last_vowel(form, glide + ending)
+    if form.morphs[-1].endswith("й"):  # куйыйм
+        return Form((*form.morphs, glide + ending), form.back)
     return form.add(glide + ending)
 
 
@@ -106,7 +108,8 @@ def _glide(form: Form) -> Form:
 
 def _replace_last_vowel(form: Form, ending: str) -> Form:
     stem = form.morphs[-1]
-    return Form((*form.morphs[:-1], stem[:-1], ending), form.back)
+    head = stem[:-1] + ("й" if stem[-1] == "я" else "")  # буя: буйый
+    return Form((*form.morphs[:-1], head, ending), form.back)
 
 
 def _present(lemma: Lemma, negative: bool) -> Form:
@@ -130,7 +133,12 @@ def _aorist(lemma: Lemma) -> Form:
     return _glide(form).add("Ыр" if high else "Ар")
 
 
-def _future(form: Form) -> Form:
+def _future(form: Form, irregular: str = "") -> Form:
+    """The definite future; `irregular` is the present of a verb that makes it from that (йөри: йөриячәк)."""
+    if irregular:
+        return Form((irregular.removesuffix("й"), "ячак" if form.back else "ячәк"), form.back)
+    if form.morphs[-1].endswith("е"):  # төзе: төзиячәк
+        return _replace_last_vowel(form, "иячәк")
     if _vowel_stem(form):
         return form.add("ячак" if form.back else "ячәк")
     return _glide(form).add("АчАк")

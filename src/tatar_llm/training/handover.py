@@ -66,7 +66,7 @@ def hand_over(run: Run, workspace: Workspace, trainer: Trainer, inputs: Inputs, 
     )  # fmt: skip
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     baselines = inputs.manifest["baselines"]
-    part = "" if piece.share == 1 else f" (on {piece.share:.0%} of the held-out text; `tatar-llm evaluate` takes all)"
+    part = "" if piece.share == 1 else f" (on {piece.share:.0%} of the held-out text; `tatar-llm evaluate --suite full` takes all)"
     say(
         f"run {run.label}: {best.bits_per_byte:.3f} bits per byte on held-out text{part}, "
         f"{best.nats_per_token:.3f} nats per token; bigram {baselines['bigram']:.3f}, unigram {baselines['unigram']:.3f}"
