@@ -113,7 +113,9 @@ def write_corpus(workspace: Workspace, train: list[str], val: list[str], documen
         write_text(path, "".join(text + end for text in documents))
     facts = {"document": document, "language": "tat", "corpus": "made-up", "fallback": None}
     parts = {
-        name: {"sha256": sha256_file(path), "bytes": path.stat().st_size, "lines": len(documents)}
+        name: {"sha256": sha256_file(path), "bytes": path.stat().st_size, "lines": len(documents),
+               "documents": len(documents)}
         for name, path, documents in (("train", workspace.train_text, train), ("val", workspace.val_text, val))
     }
-    write_json(workspace.corpus_manifest, facts | parts)
+    sources = [{"name": "made-up", "documents": len(train) + len(val), "bytes": parts["train"]["bytes"]}]
+    write_json(workspace.corpus_manifest, facts | parts | {"sources": sources})

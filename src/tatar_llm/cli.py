@@ -105,6 +105,7 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     export = verb("export", "write the model for other programs")
     export.add_argument("format", choices=("hf",), help="hf: a Hugging Face folder (transformers, vLLM)")
     _add_model(export)
+    export.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16: half the size")
     export.add_argument("--out", default="", metavar="DIR", help="folder to write, instead of exports/FORMAT")
     _add_force(export)
 
@@ -114,7 +115,7 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
 
 
 def _add_model(parser: Parser) -> None:
-    parser.add_argument("--model", default="", metavar="NNN|NAME|PATH", help="instead of the workspace's best model")
+    parser.add_argument("--model", default="", metavar="NNN|NAME|PATH|shipped", help="instead of the workspace's best model")
 
 
 def _add_recipe(parser: Parser) -> None:

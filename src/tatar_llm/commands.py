@@ -250,7 +250,7 @@ def export(args: argparse.Namespace) -> int:
 
     workspace = writable_workspace(args)
     place = find_model(workspace, args.model)
-    folder = export_hf(workspace, place, args.out, force=args.force)
+    folder = export_hf(workspace, place, args.out, force=args.force, dtype=args.dtype)
     say(f"exported {place.name} -> {folder} (reloaded with transformers: equal logits, equal ids)")
     emit(args, {"model": place.name, "folder": str(folder)})
     return 0
@@ -287,18 +287,21 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 class SampleWhileTraining:
-    """A line of generated text beside a validation, at most one every 30 seconds."""
+    """Beside a validation: a line of generated text, at most one every 30 seconds; grammar, one every 10 minutes."""
+
+    SAMPLE_SECONDS, GRAMMAR_SECONDS = 30, 600
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.last = 0.0
+        self.last_grammar = time.monotonic()
 
     def __call__(self, model: GPT, step: int, score: Score) -> None:
         from tatar_llm.generation import Settings, stream
         from tatar_llm.languages import find_language
         from tatar_llm.tokenizer import load_tokenizer
 
-        if time.monotonic() - self.last < 30:
+        if time.monotonic() - self.last < self.SAMPLE_SECONDS:
             return
         manifest = self.workspace.manifest(self.workspace.corpus_manifest) or {}
         prompt = find_language(manifest.get("language", "tat"), self.workspace.processed).prompts[0]
@@ -306,6 +309,12 @@ class SampleWhileTraining:
         text = "".join(stream(model, vocabulary, config, prompt, Settings(max_new_tokens=24, seed=0)))
         say(f"step {step:,}, held-out {score.bits_per_byte:.3f} bits/byte: {prompt}{' '.join(text.split())}")
         self.last = time.monotonic()
+        if manifest.get("language") == "tat" and self.last - self.last_grammar >= self.GRAMMAR_SECONDS:
+            from tatar_llm.evaluation.pairs import minimal_pairs, read_pairs
+
+            found = minimal_pairs(model, vocabulary, config, read_pairs()[::10])
+            say(f"step {step:,}, right form preferred in {found.value:.0%} of {found.n} minimal pairs (50% by chance)")
+            self.last_grammar = time.monotonic()
 
 
 def writable_workspace(args: argparse.Namespace) -> Workspace:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tatar_llm.config import CorpusConfig, Recipe
 from tatar_llm.console import human_time, say
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.workspace import Workspace
 
+if TYPE_CHECKING:
+    from tatar_llm.training import ModelPlace
+
 EVALUATION_SHARE = 0.07  # of the minutes, for scoring all held-out text
 FIXED_SECONDS = 15.0  # samples, export and its check by reloading
+SIDE_BY_SIDE = 3  # prompts that the shipped model continues too
 SUITE_TOKENS = 100_000  # that the minimal pairs, facts and generated text take
 LEAST_TOKENS = 20_000  # of held-out text, whatever the minutes
 BYTES_A_MINUTE = {"cpu": 4_000_000, "mps": 20_000_000, "cuda": 200_000_000}  # text that training can use
@@ -106,8 +110,23 @@ def run_pipeline(
         "export": exported,
         "samples": [sample["prompt"] + sample["continuation"] for sample in report["samples"][:5]],
     }
+    result["side_by_side"] = _side_by_side(workspace, place, report)
     _tell(result, report)
     return result
+
+
+def _side_by_side(workspace: Workspace, place: ModelPlace, report: dict[str, Any]) -> list[dict[str, str]]:
+    """The language's first three prompts by the shipped model and by the new one; nothing where none is shipped."""
+    from tatar_llm.evaluation.suite import prompted, read_subject
+    from tatar_llm.training.runs import shipped
+
+    other = shipped()
+    if other is None or report["language"] != "tat":
+        return []
+    theirs = prompted(read_subject(workspace, other), SIDE_BY_SIDE)
+    ours = prompted(read_subject(workspace, place), SIDE_BY_SIDE)
+    return [{"prompt": one["prompt"], "shipped": one["continuation"], "yours": two["continuation"]}
+            for one, two in zip(theirs, ours, strict=True)]  # fmt: skip
 
 
 def _export(workspace: Workspace, place: Any) -> str | None:
@@ -138,4 +157,6 @@ def _tell(result: dict[str, Any], report: dict[str, Any]) -> None:
     say("\nThe first five samples (all twenty are in the evaluation report):")
     for text in result["samples"]:
         say(f"  {' '.join(text.split())}")
+    for row in result["side_by_side"]:
+        say(f"\n{row['prompt']}\n  shipped model: {' '.join(row['shipped'].split())}\n  yours:         {' '.join(row['yours'].split())}")
     say('\nYour turn: tatar-llm generate "Казан – "')

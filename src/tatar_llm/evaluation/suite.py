@@ -29,7 +29,7 @@ from tatar_llm.model import GPT, load_model, load_model_file
 from tatar_llm.tokenizer import TokenFile, load_tokenizer, read_tokens
 from tatar_llm.training import ModelPlace
 from tatar_llm.training.validation import held_out, score
-from tatar_llm.workspace import Workspace, sha256_file
+from tatar_llm.workspace import Workspace
 
 SAMPLES = 20
 SAMPLE_TOKENS = 60
@@ -76,8 +76,7 @@ def read_subject(workspace: Workspace, place: ModelPlace) -> Subject:
     model, config = load_model(place.model)
     tokenizer, tok_config = load_tokenizer(place.tokenizer)
     facts = load_model_file(place.model)
-    if facts.get("tokenizer_sha256") not in (None, sha256_file(place.tokenizer / "tokenizer.json")):
-        raise TatarLLMError(f"{place.model} was trained with another tokenizer than {place.tokenizer}")
+    place.check(facts)
     language = find_language(facts.get("language") or "tat", place.model.parent, workspace.processed)
     return Subject(place.name, model, config, tokenizer, tok_config, facts, language)
 
@@ -188,13 +187,12 @@ def _bits(
         baselines = bits.file_baselines(text, encode(subject.tokenizer, subject.tok_config, text), train, subject.tok_config)
         report |= {"text": inputs.file, "share": 1.0, "baselines": baselines, "expected_bits_per_byte": None}
     else:
-        val, manifest = _val_tokens(workspace, subject)
+        val, baselines = _val_tokens(workspace, subject)
         limit = most_tokens or (LIGHT_TOKENS if suite == "light" else 0)
         piece = held_out(val, subject.config, subject.tok_config["bos_token_id"], limit)
         say(f"evaluate: {subject.name} on the held-out text, {piece.tokens:,} tokens")
         text = workspace.val_text.read_text(encoding="utf-8") if workspace.val_text.is_file() else ""
         found = bits.from_score(score(subject.model, piece, 8), len(text) / max(len(text.encode()), 1) if text else 1.0)
-        baselines = dict(manifest["baselines"])
         if suite == "full" and train is not None:
             say("evaluate: a 5-gram beside (once)")
             baselines |= {"5-gram": bits.five_gram_bits(workspace, train, val, subject.tok_config), "xz": bits.xz_bits(text)}
@@ -207,14 +205,18 @@ def _bits(
     return found
 
 
-def _val_tokens(workspace: Workspace, subject: Subject) -> tuple[TokenFile, dict[str, Any]]:
-    manifest = workspace.manifest(workspace.need(workspace.tokens_manifest, "tatar-llm tokenizer"))
-    if manifest is None or subject.facts.get("tokenizer_sha256") not in (None, manifest["tokenizer_sha256"]):
-        raise TatarLLMError(
-            "the workspace's token files were made with another tokenizer than this model's: "
-            "measure on a text with --file data/processed/val.txt"
-        )
-    return read_tokens(workspace.tokens / "val.bin"), manifest
+def _val_tokens(workspace: Workspace, subject: Subject) -> tuple[TokenFile, dict[str, float]]:
+    """The held-out text in the model's own tokens, and the n-grams' bits per byte on it."""
+    manifest = workspace.manifest(workspace.tokens_manifest)
+    if manifest and subject.facts.get("tokenizer_sha256") in (None, manifest["tokenizer_sha256"]):
+        return read_tokens(workspace.tokens / "val.bin"), dict(manifest["baselines"])
+    corpus = workspace.manifest(workspace.need(workspace.corpus_manifest, "tatar-llm prepare")) or {}
+    text = workspace.need(workspace.val_text, "tatar-llm prepare").read_text(encoding="utf-8")
+    between = "\n" if corpus.get("document") == "line" else "\n\n"
+    documents = [document.strip("\n") for document in text.split(between) if document.strip()]
+    if not documents:
+        raise TatarLLMError(f"{workspace.val_text} is empty: run `tatar-llm prepare` again")
+    return bits.as_tokens(subject.tokenizer, subject.tok_config, documents), dict((manifest or {}).get("baselines", {}))
 
 
 def _train_tokens(workspace: Workspace, subject: Subject) -> TokenFile | None:
@@ -230,7 +232,7 @@ def _has_generated(workspace: Workspace, subject: Subject) -> bool:
     return bool(corpus and corpus.get("generated_bytes") and corpus.get("corpus") == subject.facts.get("corpus"))
 
 
-def _samples(subject: Subject, workspace: Workspace, count: int) -> dict[str, Any]:
+def prompted(subject: Subject, count: int) -> list[dict[str, Any]]:
     """Continuations of the language's prompts, seeds 0, 1, 2, ...: all of them, none selected."""
     prompts = subject.language.prompts
     made = []
@@ -238,6 +240,11 @@ def _samples(subject: Subject, workspace: Workspace, count: int) -> dict[str, An
         prompt = prompts[number % len(prompts)]
         settings = Settings(max_new_tokens=SAMPLE_TOKENS, seed=number)
         made.append({"prompt": prompt, "continuation": "".join(stream(*subject.all, prompt, settings)), "seed": number})
+    return made
+
+
+def _samples(subject: Subject, workspace: Workspace, count: int) -> dict[str, Any]:
+    made = prompted(subject, count)
     texts = [sample["continuation"] for sample in made]
     shares = {}
     if workspace.train_text.is_file():

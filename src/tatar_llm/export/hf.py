@@ -7,7 +7,6 @@ import gc
 import json
 import os
 import random
-import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,31 +23,16 @@ from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.card import model_card
 from tatar_llm.generation import Settings, generate
 from tatar_llm.model import GPT, KVCache, load_model, load_model_file
+from tatar_llm.model.stock import MARKER, hf_name
 from tatar_llm.tokenizer import encode_text, load_tokenizer
 from tatar_llm.training.runs import ModelPlace
-from tatar_llm.workspace import Workspace, read_json, sha256_file, whole_folder, write_json, write_text
+from tatar_llm.workspace import Workspace, read_json, whole_folder, write_json, write_text
 
 # Largest difference of a logit, both networks in fp32, and where logits go beyond 1 as a share of the largest: rounding
 # alone gives 6e-6 at 3 M trained parameters and logits up to 12, 1.4e-5 at 23 M with large weights and logits up to 7.
 TOLERANCE = 1e-5
-MARKER = "tatar_llm"  # key in config.json that tells an export of ours from a stranger's folder
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 GENERATION = {"do_sample": True, "temperature": 0.8, "top_k": 40, "max_new_tokens": 60}
-
-# Our name -> the name in transformers' Qwen3ForCausalLM (models/qwen3/modeling_qwen3.py, version 5).
-LAYER_NAMES = {
-    "attention_norm": "input_layernorm",
-    "attention.q": "self_attn.q_proj",
-    "attention.k": "self_attn.k_proj",
-    "attention.v": "self_attn.v_proj",
-    "attention.out": "self_attn.o_proj",
-    "attention.q_norm": "self_attn.q_norm",
-    "attention.k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn.gate": "mlp.gate_proj",
-    "ffn.up": "mlp.up_proj",
-    "ffn.down": "mlp.down_proj",
-}
-OUTER_NAMES = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
 
 CHECK_LINES = (
     "Исәнмесез! Бүген һава бик матур.",
@@ -66,14 +50,17 @@ CHECK_LINES = (
 )
 
 
-def export_hf(workspace: Workspace, place: ModelPlace, out: str = "", *, force: bool = False) -> Path:
-    """Write the model at `place` as a folder that transformers loads, in fp32, and prove it by loading it.
+def export_hf(
+    workspace: Workspace, place: ModelPlace, out: str = "", *, force: bool = False, dtype: str = "float32"
+) -> Path:
+    """Write the model at `place` as a folder that transformers loads, and prove it by loading it.
 
     Args:
         workspace: where exports/hf is, the folder written when `out` is empty.
         place: the model and its own tokenizer.
         out: another folder. One that is empty or a former export is replaced.
         force: replace any other folder too.
+        dtype: "float32", or "bfloat16" for half the size; the check is then against the rounded weights.
 
     Returns:
         The folder.
@@ -88,15 +75,17 @@ def export_hf(workspace: Workspace, place: ModelPlace, out: str = "", *, force: 
     _need_replaceable(target, workspace, place, force)
     facts = load_model_file(place.model)
     model, config = load_model(place.model, device="cpu")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.to(DTYPES[dtype]))  # what the file will hold
     tokenizer, tok_config = load_tokenizer(place.tokenizer)
-    if facts.get("tokenizer_sha256") not in (None, sha256_file(place.tokenizer / "tokenizer.json")):
-        raise TatarLLMError(f"{place.model} was trained with another tokenizer than {place.tokenizer}")
+    place.check(facts)
     if tok_config["vocab_size"] > config.vocab_size:
         raise TatarLLMError(f"{place.tokenizer} does not belong to {place.model}: its ids go beyond the vocabulary")
     with whole_folder(target) as folder:
-        save_file(hf_weights(model), folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(hf_weights(model, DTYPES[dtype]), folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "model.safetensors").chmod(0o644)  # safetensors makes it readable for its owner alone
-        write_json(folder / "config.json", hf_config(config, tok_config) | {MARKER: _marker(facts)})
+        write_json(folder / "config.json", hf_config(config, tok_config) | {"dtype": dtype, MARKER: _marker(facts)})
         write_json(folder / "generation_config.json", GENERATION | _special_ids(tok_config))
         write_json(folder / "tokenizer.json", hf_tokenizer(tokenizer, tok_config))
         write_json(folder / "tokenizer_config.json", hf_tokenizer_config(config, tok_config))
@@ -109,21 +98,14 @@ def export_hf(workspace: Workspace, place: ModelPlace, out: str = "", *, force: 
 # -- what is written ---------------------------------------------------------------------------------------------
 
 
-def hf_weights(model: GPT) -> dict[str, Tensor]:
+def hf_weights(model: GPT, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The network's weights under transformers' names; a tied output layer is left out, as transformers does."""
     weights = {}
     for name, value in model.state_dict().items():
         if name == "head.weight" and model.config.tie_weights:
             continue
-        weights[hf_name(name)] = value.detach().to("cpu", torch.float32).contiguous()
+        weights[hf_name(name)] = value.detach().to("cpu", dtype).contiguous()
     return weights
-
-
-def hf_name(name: str) -> str:
-    """``blocks.3.attention.q.weight`` -> ``model.layers.3.self_attn.q_proj.weight``."""
-    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)\.weight", name):
-        return f"model.layers.{match[1]}.{LAYER_NAMES[match[2]]}.weight"
-    return f"{OUTER_NAMES[name.removesuffix('.weight')]}.weight"
 
 
 def hf_config(config: GPTConfig, tok_config: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +166,7 @@ def _special_ids(tok_config: dict[str, Any]) -> dict[str, int]:
 
 
 def _marker(facts: dict[str, Any]) -> dict[str, Any]:
-    known = {name: facts.get(name) for name in ("language", "corpus", "step", "tokenizer_sha256")}
+    known = {name: facts.get(name) for name in ("language", "corpus", "step", "fallback", "tokenizer_sha256")}
     return {"version": __version__, **known, "bits_per_byte": (facts.get("val") or {}).get("bits_per_byte")}
 
 
@@ -255,7 +237,7 @@ def _check(folder: Path, model: GPT, tokenizer: Tokenizer, tok_config: dict[str,
 
     with _quiet(), torch.inference_mode():
         try:
-            theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).float().eval()
+            theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
             their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             problem = _tokenizer_problem(their_tokenizer, tokenizer, tok_config) or _model_problem(
                 theirs, model, [tok_config["bos_token_id"], *encode_text(tokenizer, " ".join(CHECK_LINES))]

@@ -12,6 +12,7 @@ from tatar_llm.config import GPTConfig, as_dict, field_names
 from tatar_llm.device import find_device
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model.network import GPT
+from tatar_llm.model.stock import is_hf_folder, load_hf_file
 from tatar_llm.workspace import whole_file
 
 
@@ -25,8 +26,10 @@ def save_model(path: str | Path, model: GPT, **facts: Any) -> None:
 
 
 def load_model_file(path: str | Path) -> dict[str, Any]:
-    """Read and check a model file; raises TatarLLMError naming what is wrong with it."""
+    """Read and check a model file or a Hugging Face folder; raises TatarLLMError naming what is wrong with it."""
     path = Path(path)
+    if is_hf_folder(path):
+        return load_hf_file(path)
     if not path.is_file():
         raise TatarLLMError(f"no model at {path}: train one with `tatar-llm train`, or see `tatar-llm runs`")
     try:
@@ -41,7 +44,7 @@ def load_model_file(path: str | Path) -> dict[str, Any]:
 
 
 def load_model(model_path: str | Path, device: str = "auto") -> tuple[GPT, GPTConfig]:
-    """Load a trained network, in evaluation mode, on `device` (auto, cpu, cuda, mps).
+    """Load a trained network from a model file or a Hugging Face folder, in evaluation mode, on `device` (auto, cpu, cuda, mps).
 
     Returns:
         The model and its config.

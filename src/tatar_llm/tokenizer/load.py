@@ -39,6 +39,8 @@ def load_tokenizer(path: str | Path = "tokenizer") -> tuple[Tokenizer, dict[str,
     tokenizer.encode_special_tokens = True
     try:
         config = read_json(folder / "config.json")
+        if (folder / "tokenizer_config.json").is_file():
+            config = _hf_config(tokenizer, read_json(folder / "tokenizer_config.json"))
         missing = [key for key in NEEDED if key not in config]
     except (OSError, ValueError, TypeError) as error:
         raise TatarLLMError(f"{folder / 'config.json'} cannot be read: run `tatar-llm tokenizer` again") from error
@@ -47,6 +49,17 @@ def load_tokenizer(path: str | Path = "tokenizer") -> tuple[Tokenizer, dict[str,
     if config["vocab_size"] != tokenizer.get_vocab_size():
         raise TatarLLMError(f"{folder}: tokenizer.json and config.json do not belong together")
     return tokenizer, config
+
+
+def _hf_config(tokenizer: Tokenizer, told: dict[str, Any]) -> dict[str, Any]:
+    """The config of a tokenizer that lies in a Hugging Face folder."""
+    config: dict[str, Any] = {"vocab_size": tokenizer.get_vocab_size(), "model_type": "BPE"}
+    for name in ("pad", "unk", "bos", "eos"):
+        token = told.get(f"{name}_token")
+        number = tokenizer.token_to_id(token) if isinstance(token, str) else None
+        if number is not None:
+            config |= {f"{name}_token": token, f"{name}_token_id": number}
+    return config
 
 
 def encode_text(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -8,12 +8,15 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tatar_llm.errors import TatarLLMError, nearest
 from tatar_llm.languages import LANGUAGE_FILE
-from tatar_llm.workspace import Workspace, read_json, write_json
+from tatar_llm.model.stock import is_hf_folder
+from tatar_llm.workspace import Workspace, read_json, sha256_file, write_json
 
+SHIPPED = "shipped"
+"""Name of the model that comes with the package."""
 NUMBER = re.compile(r"(\d{3,})-(.+)$")
 
 
@@ -146,15 +149,26 @@ class ModelPlace:
     model: Path
     tokenizer: Path
 
+    def check(self, facts: dict[str, Any]) -> None:
+        """Raise TatarLLMError where the tokenizer is another than the model's `facts` tell; a Hugging Face folder has its own."""
+        told = facts.get("tokenizer_sha256")
+        if not is_hf_folder(self.model) and told not in (None, sha256_file(self.tokenizer / "tokenizer.json")):
+            raise TatarLLMError(f"{self.model} was trained with another tokenizer than {self.tokenizer}")
+
 
 def find_model(workspace: Workspace, wanted: str = "") -> ModelPlace:
-    """The model that `--model` names: a run's number or name, a path to a .pt file or a run's folder.
+    """The model that `--model` names: a run's number or name, "shipped", a path to a .pt file, a run's folder or a
+    Hugging Face folder that was exported here.
 
     Without a name: of the runs measured on the same validation text as the newest one, the one with the fewest bits
-    per byte.
+    per byte; where nothing has been trained, the model that is shipped.
     """
+    if wanted == SHIPPED:
+        return shipped() or _noshipped()
     if wanted:
         path = Path(wanted)
+        if is_hf_folder(path):
+            return ModelPlace(path.name, path, path)
         if path.is_dir() and (path / "best_model.pt").is_file():
             return ModelPlace(path.name, path / "best_model.pt", _tokenizer_beside(path / "best_model.pt", workspace))
         if path.is_file():
@@ -164,15 +178,34 @@ def find_model(workspace: Workspace, wanted: str = "") -> ModelPlace:
         run = find_run(workspace, wanted)
     else:
         run = _best_run(workspace)
+        if run is None:
+            return shipped() or _no_model()
     if not run.best_model.is_file():
         raise TatarLLMError(f"run {run.label} has no model yet: let it train to its first validation")
     return ModelPlace(run.label, run.best_model, run.tokenizer)
 
 
-def _best_run(workspace: Workspace) -> Run:
+def shipped() -> ModelPlace | None:
+    """The small model that comes with the package, in the wheel or in the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "pretrained", package.parents[1] / "pretrained"):
+        if is_hf_folder(folder):
+            return ModelPlace(SHIPPED, folder, folder)
+    return None
+
+
+def _noshipped() -> NoReturn:
+    raise TatarLLMError("no model is shipped with this installation: train one with `tatar-llm run`")
+
+
+def _no_model() -> NoReturn:
+    raise TatarLLMError("no model has been trained yet: run `tatar-llm train`")
+
+
+def _best_run(workspace: Workspace) -> Run | None:
     runs = [run for run in list_runs(workspace) if run.best_model.is_file()]
     if not runs:
-        raise TatarLLMError("no model has been trained yet: run `tatar-llm train`")
+        return None
     text = runs[-1].settings().get("val_text_sha256")
     alike = [run for run in runs if run.settings().get("val_text_sha256") == text]
     return min(alike, key=lambda run: run.status().get("best_bits_per_byte") or float("inf"))

@@ -1,0 +1,85 @@
+"""The names under which transformers knows this network (Qwen3), and reading a model from a Hugging Face folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from tatar_llm.config import GPTConfig, as_dict
+from tatar_llm.errors import TatarLLMError
+from tatar_llm.workspace import read_json
+
+MARKER = "tatar_llm"
+"""Key in config.json that tells an export of ours from a stranger's folder."""
+
+# Our name -> the name in transformers' Qwen3ForCausalLM (models/qwen3/modeling_qwen3.py, version 5).
+LAYER_NAMES = {
+    "attention_norm": "input_layernorm",
+    "attention.q": "self_attn.q_proj",
+    "attention.k": "self_attn.k_proj",
+    "attention.v": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+    "attention.q_norm": "self_attn.q_norm",
+    "attention.k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn.gate": "mlp.gate_proj",
+    "ffn.up": "mlp.up_proj",
+    "ffn.down": "mlp.down_proj",
+}
+OUTER_NAMES = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
+_OURS = {their: our for our, their in (LAYER_NAMES | OUTER_NAMES).items()}
+
+
+def hf_name(name: str) -> str:
+    """``blocks.3.attention.q.weight`` -> ``model.layers.3.self_attn.q_proj.weight``."""
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)\.weight", name):
+        return f"model.layers.{match[1]}.{LAYER_NAMES[match[2]]}.weight"
+    return f"{OUTER_NAMES[name.removesuffix('.weight')]}.weight"
+
+
+def own_name(name: str) -> str:
+    """``model.layers.3.self_attn.q_proj.weight`` -> ``blocks.3.attention.q.weight``; raises KeyError for another's."""
+    if match := re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name):
+        return f"blocks.{match[1]}.{_OURS[match[2]]}.weight"
+    return f"{_OURS[name.removesuffix('.weight')]}.weight"
+
+
+def is_hf_folder(path: Path) -> bool:
+    """Whether `path` is a folder with a model in Hugging Face's layout."""
+    return (path / "config.json").is_file() and (path / "model.safetensors").is_file()
+
+
+def load_hf_file(folder: Path) -> dict[str, Any]:
+    """The content of a Hugging Face folder as that of a model file: model (fp32), config, and what its marker tells.
+
+    Raises:
+        TatarLLMError: the folder holds another kind of network, or a damaged one.
+    """
+    try:
+        told = read_json(folder / "config.json")
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TatarLLMError(f"{folder} holds no readable model (config.json and model.safetensors)") from error
+    if told.get("model_type") != "qwen3":
+        raise TatarLLMError(f"{folder} holds a model of the kind {told.get('model_type')!r}: only qwen3, as exported here, can be read")
+    try:
+        config = GPTConfig(
+            n_layer=told["num_hidden_layers"], n_head=told["num_attention_heads"], n_kv_head=told["num_key_value_heads"],
+            n_embd=told["hidden_size"], ffn_hidden=told["intermediate_size"], block_size=told["max_position_embeddings"],
+            vocab_size=told["vocab_size"], tie_weights=told["tie_word_embeddings"], norm_eps=told["rms_norm_eps"],
+            rope_theta=told.get("rope_parameters", {}).get("rope_theta") or told["rope_theta"],
+        )  # fmt: skip
+        own = {own_name(name): value.to(torch.float32) for name, value in weights.items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TatarLLMError(f"{folder} is not a model that this program exported ({error} is missing or strange)") from error
+    marker = told.get(MARKER) or {}
+    return {
+        "model": own, "config": as_dict(config), "val": {"bits_per_byte": marker.get("bits_per_byte")},
+        **{name: marker.get(name) for name in ("language", "corpus", "step", "fallback")},
+        "tokenizer_sha256": marker.get("tokenizer_sha256") or "unknown",
+    }  # fmt: skip
