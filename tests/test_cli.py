@@ -117,8 +117,7 @@ def test_the_command_line_reaches_the_recipe() -> None:
     [
         (["tokenizer"], "run `tatar-llm prepare` first"),
         (["train"], "run `tatar-llm prepare` first"),
-        (["evaluate"], "no model has been trained yet: run `tatar-llm train`"),
-        (["generate", "Казан"], "no model has been trained yet: run `tatar-llm train`"),
+        (["evaluate"], "run `tatar-llm prepare` first"),
         (["generate", "Казан", "--model", "003"], "no run '003': nothing has been trained yet: run `tatar-llm train`"),
         (["generate", "Казан", "--model", "absent.pt"], "no model at absent.pt"),
         (["train", "--resume"], "no run to resume: start one with `tatar-llm train`"),
@@ -157,7 +156,7 @@ def test_a_file_as_workspace(call: Callable[..., SimpleNamespace], tmp_path: Pat
 
 
 def test_json_is_one_object_and_nothing_else(call: Callable[..., SimpleNamespace]) -> None:
-    done = call("prepare", "--source", "sample", "--json")
+    done = call("prepare", "--source", "sample", "--sample_size", "20000", "--json")
     assert done.code == 0
     manifest = json.loads(done.out)
     assert manifest["corpus"] == "sample" and manifest["fallback"] is None and manifest["language"] == "tat"
@@ -247,7 +246,7 @@ def test_a_disk_that_fills_while_writing_the_corpus(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(workspace_module.os, "fsync", full)
-    assert "the disk is full" in one_error(call("prepare", "--source", "sample"), 1)
+    assert "the disk is full" in one_error(call("prepare", "--source", "sample", "--sample_size", "20000"), 1)
     assert [path for path in (tmp_path / "data").rglob("*") if path.is_file()] == []
 
 
@@ -287,7 +286,7 @@ def script(name: str, *arguments: str, folder: Path) -> subprocess.CompletedProc
         ("02_train_tokenizer.py", [], 1, "run `tatar-llm prepare` first"),
         ("02_train_tokenizer.py", ["--vocab_siz", "5"], 2, "did you mean --vocab_size?"),
         ("03_train.py", [], 1, "run `tatar-llm prepare` first"),
-        ("quick_test.py", [], 1, "no model has been trained yet"),
+        ("quick_test.py", ["--sampels", "1"], 2, "did you mean --samples?"),
     ],
 )
 def test_front_doors_from_anywhere(tmp_path: Path, name: str, arguments: list[str], code: int, said: str) -> None:
@@ -299,7 +298,7 @@ def test_front_doors_from_anywhere(tmp_path: Path, name: str, arguments: list[st
 
 def test_a_spawned_process_prepares(tmp_path: Path) -> None:
     """Windows and macOS start workers by spawn: nothing may depend on what a fork would have carried over."""
-    arguments = ["prepare", "--source", "sample", "--workspace", str(tmp_path)]
+    arguments = ["prepare", "--source", "sample", "--sample_size", "20000", "--workspace", str(tmp_path)]
     process = multiprocessing.get_context("spawn").Process(target=run_and_exit, args=(arguments,))
     process.start()
     process.join(120)

@@ -27,7 +27,7 @@ def test_a_dropped_line_and_a_line_of_the_corpus(tmp_path: Path, capsys: pytest.
     workspace = Workspace(tmp_path)
     assert main(["prepare", "--explain", "А сколько это стоит?", "--workspace", str(tmp_path)]) == 0
     assert "dropped: foreign language (Russian)" in capsys.readouterr().out
-    prepare(CorpusConfig(source=("sample",)), workspace)
+    prepare(CorpusConfig(source=("sample",), sample_size=0), workspace)
     line = workspace.train_text.read_text(encoding="utf-8").split("\n")[0]
     assert main(["prepare", "--explain", line, "--json", "--workspace", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["where"] == "train.txt"

@@ -23,6 +23,7 @@ from tatar_llm.corpus.preparation import corpus_name
 from tatar_llm.corpus.sources import Sample
 from tatar_llm.corpus.split import part, position
 from tatar_llm.errors import TatarLLMError
+from tatar_llm.grammar import generate
 from tatar_llm.workspace import Workspace, read_json, sha256_file, write_json
 
 OFFLINE = {"urls": ("http://127.0.0.1:9/",), "patience": Patience(connect=2.0, backoff=0.01)}
@@ -278,19 +279,36 @@ def test_a_killed_run_leaves_nothing_for_long(workspace: Workspace, tmp_path: Pa
 
 
 def test_the_sample(workspace: Workspace) -> None:
-    manifest = prepare(config("sample"), workspace)
+    manifest = prepare(config("sample", sample_size=0), workspace)
     assert manifest["corpus"] == "sample" and manifest["document"] == "blank" and manifest["fallback"] is None
-    assert manifest["train"]["lines"] > manifest["train"]["documents"] > 10
+    assert manifest["train"]["lines"] > manifest["train"]["documents"] > 10 and manifest["generated_bytes"] == 0
+
+
+def test_generated_text_goes_to_training_alone(workspace: Workspace, tmp_path: Path) -> None:
+    """The held-out text is the same hand-written one whatever the grammar adds, and the corpus stays a small one."""
+    prepare(config("sample", sample_size=0), workspace)
+    held_out, written = workspace.val_text.read_bytes(), workspace.train_text.read_bytes()
+    other = Workspace(tmp_path / "other")
+    manifest = prepare(config("sample", sample_size=300_000), other)
+    assert other.val_text.read_bytes() == held_out and other.train_text.read_bytes().startswith(written[:-1000])
+    assert manifest["corpus"] == "sample" and manifest["small"] and manifest["generated_bytes"] > 250_000
+    names = {source["name"]: source["bytes"] for source in manifest["sources"]}
+    assert set(names) == {"sample", "grammar"} and names["grammar"] == manifest["generated_bytes"]
+    made = "\n\n".join("\n".join(document) for document in generate.documents(300_000))
+    kept = other.train_text.read_text(encoding="utf-8")[len(written.decode()) :]
+    assert len(kept) > 0.95 * len(made)  # nearly nothing of it is taken for a repeat or a fault
+    assert prepare(config("sample", sample_size=300_000), other) == manifest
+    assert prepare(config("sample", sample_size=310_000), other) != manifest
 
 
 def test_fallback(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TatarLLMError, match="leipzig-mixed-2015-1m could not be downloaded"):
         prepare(CorpusConfig(), workspace, **OFFLINE)
-    manifest = prepare(CorpusConfig(), workspace, fallback=True, **OFFLINE)
+    manifest = prepare(CorpusConfig(sample_size=0), workspace, fallback=True, **OFFLINE)
     assert manifest["corpus"] == "sample" and "leipzig-mixed-2015-1m could not be downloaded" in manifest["fallback"]
     assert manifest["fallback"] in capsys.readouterr().err
     assert "sample corpus stands in" in (workspace.processed / "report.md").read_text(encoding="utf-8")
-    again = prepare(CorpusConfig(), workspace, fallback=True, **OFFLINE)
+    again = prepare(CorpusConfig(sample_size=0), workspace, fallback=True, **OFFLINE)
     said = capsys.readouterr().err
     assert again == manifest and "nothing to do" in said and "could not be downloaded" in said, "it was tried again"
     with pytest.raises(TatarLLMError, match="could not be downloaded"):
@@ -322,15 +340,15 @@ def test_a_download_replaces_the_fallback_and_is_not_needed_again(
 ) -> None:
     folder, url = served
     monkeypatch.setitem(sources.catalogue()["leipzig"], "pinned", {})
-    assert prepare(CorpusConfig(), workspace, fallback=True, **OFFLINE)["fallback"]
+    assert prepare(CorpusConfig(sample_size=0), workspace, fallback=True, **OFFLINE)["fallback"]
     (folder / "tat_mixed_2015_1M.tar.gz").write_bytes(leipzig(sentences(500)))
     monkeypatch.setenv("TATAR_LLM_LEIPZIG_URLS", url)
-    manifest = prepare(CorpusConfig(), workspace, fallback=True)
+    manifest = prepare(CorpusConfig(sample_size=0), workspace, fallback=True)
     assert manifest["corpus"] == "leipzig-mixed-2015-1m" and manifest["fallback"] is None
     assert manifest["sources"][0]["url"] == url + "tat_mixed_2015_1M.tar.gz"
     (workspace.raw / "tat_mixed_2015_1M.tar.gz").unlink()
     capsys.readouterr()
-    assert prepare(CorpusConfig(), workspace, fallback=True, **OFFLINE) == manifest
+    assert prepare(CorpusConfig(sample_size=0), workspace, fallback=True, **OFFLINE) == manifest
     assert "nothing to do" in capsys.readouterr().err
 
 
@@ -376,6 +394,7 @@ def test_a_line_of_many_megabytes_is_cut_at_sentence_ends(workspace: Workspace, 
         ({"limit_bytes": -1}, "limit_bytes"),
         ({"near_threshold": 0.3}, "near_threshold"),
         ({"processes": -1}, "processes"),
+        ({"sample_size": -1}, "sample_size"),
         ({"holdout": ("нет.txt",)}, "holdout"),
         ({"language": "zzz"}, "no language"),
     ],
@@ -387,7 +406,7 @@ def test_wrong_settings(workspace: Workspace, settings: dict[str, object], said:
 
 def test_a_manifest_of_another_kind_does_not_disturb(workspace: Workspace) -> None:
     write_json(workspace.corpus_manifest, {"sources": "x", "train": 5})
-    assert prepare(config("sample"), workspace)["corpus"] == "sample"
+    assert prepare(config("sample", sample_size=0), workspace)["corpus"] == "sample"
 
 
 def test_importing_is_light() -> None:

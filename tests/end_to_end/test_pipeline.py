@@ -65,7 +65,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("pipeline")
     name = "минем эш урыны ә"
     done = process(
-        sys.executable, "-m", "tatar_llm", "run", "--minutes", "0.3", "--source", "sample", "--json", "--workspace", name,
+        sys.executable, "-m", "tatar_llm", "run", "--minutes", "0.3", "--source", "sample", "--sample_size", "200000", "--json",
+        "--workspace", name,
         folder=folder, PYTHONIOENCODING="cp1251",
     )  # fmt: skip
     return SimpleNamespace(done=done, workspace=Workspace(folder / name))
@@ -77,7 +78,7 @@ def second(first: SimpleNamespace) -> SimpleNamespace:
     (run,) = list_runs(first.workspace)
     kept = {path: sha256_file(path) for path in run.folder.rglob("*") if path.is_file()}
     done = inside(
-        "run", "--minutes", "0.05", "--source", "sample", "--workspace", str(first.workspace.root), "--vocab_size", "600",
+        "run", "--minutes", "0.05", "--source", "sample", "--sample_size", "200000", "--workspace", str(first.workspace.root), "--vocab_size", "600",
         "--n_layer", "1", "--n_head", "2", "--n_embd", "32", "--block_size", "64", "--name", "кечкенә", "--json",
     )  # fmt: skip
     return SimpleNamespace(done=done, kept=kept, workspace=first.workspace)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.training import find_model, find_run, list_runs
+from tatar_llm.training import find_model, find_run, list_runs, runs
 from tatar_llm.training.runs import Run, new_run, newest_unfinished
 from tatar_llm.workspace import Workspace, write_text
 
@@ -115,8 +115,11 @@ def test_what_is_not_there(workspace: Workspace, wanted: str, said: str) -> None
         find_model(workspace, wanted)
 
 
-def test_an_empty_workspace(workspace: Workspace) -> None:
+def test_an_empty_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list_runs(workspace) == []
+    monkeypatch.setattr(runs, "shipped", lambda: None)
+    with pytest.raises(TatarLLMError, match="no model is shipped"):
+        find_model(workspace, "shipped")
     with pytest.raises(TatarLLMError, match="no model has been trained yet: run `tatar-llm train`"):
         find_model(workspace)
     with pytest.raises(TatarLLMError, match="nothing has been trained yet"):
