@@ -189,7 +189,7 @@ def against_counts(path: Path, show: bool) -> None:
         known = {word: int(count) for word, count in (line.rstrip("\n").split("\t") for line in lines)}
     lemmas = forms = equal = 0
     wrong = []
-    for lemma, made in paradigms():
+    for _lemma, made in paradigms():
         lemmas += 1
         for form in made:
             word = str(form).rpartition(" ")[2].lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -118,7 +119,7 @@ class TestChoice:
             read_choices(written(tmp_path / "q.jsonl", [self.ROWS[0] | bad]))
 
     def test_an_empty_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(TatarLLMError, match="no .jsonl"):
+        with pytest.raises(TatarLLMError, match=r"no \.jsonl"):
             read_choices(tmp_path)
 
     def test_topics(self, tiny_model, tiny_tokenizer, tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ class TestSegmentation:
 
             def encode(self, text, add_special_tokens):
                 ends = [0, *self.ends, len(text)]
-                return Encoding(list(zip(ends, ends[1:], strict=False)))
+                return Encoding(list(itertools.pairwise(ends)))
 
         form = [Form.of("китап").add("ЛАр").add("ДА")]
         assert morpheme_agreement(Cuts([6, 9]), form).value == 1
@@ -227,7 +228,7 @@ class TestStatistics:
 
     def test_differences(self) -> None:
         one, other = np.tile([1.0, 0, 1, 1], 50), np.tile([1.0, 0, 0, 1], 50)
-        gap, low, high = difference(one, other)
+        gap, low, _high = difference(one, other)
         assert gap == pytest.approx(0.25) and low > 0
         assert difference(one, other[:-1]) is None
 
