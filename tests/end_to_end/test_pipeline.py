@@ -92,6 +92,8 @@ def test_it_ends_well_and_says_so_in_utf8(first: SimpleNamespace) -> None:
     assert result["run"] == "001-auto" and result["corpus"] == "sample" and result["fallback"] is None
     assert 0 < result["bits_per_byte"] < 8 and result["baselines"]["bigram"] < result["baselines"]["unigram"]
     assert len(result["samples"]) == 5 and any("ә" in text for text in result["samples"])
+    assert len(result["side_by_side"]) == 3 and all(row["shipped"] and row["yours"] for row in result["side_by_side"])
+    assert done.stderr.count("shipped model: ") == 3
     assert "минем эш урыны ә" in done.stderr
     stages = [line for line in done.stderr.splitlines() if line[1:4] == "/5 "]
     assert [line[0] for line in stages] == ["1", "2", "3", "4", "5"]
@@ -225,3 +227,13 @@ def test_without_a_network_the_sample_stands_in(tmp_path: Path, monkeypatch: pyt
     named = inside("prepare", "--workspace", str(tmp_path / "b"), "--source", "leipzig-mixed-2015-1m")
     assert named.code == 1 and "Traceback" not in named.err
     assert not (tmp_path / "b" / "data" / "processed" / "train.txt").exists()
+
+
+def test_before_anything_is_trained_the_shipped_model_speaks(tmp_path: Path) -> None:
+    done = inside("generate", "Казан урамнары", "--workspace", str(tmp_path), "--seed", "1", "--max_new_tokens", "12")
+    assert done.code == 0 and "model shipped, trained on " in done.err
+    assert done.out.startswith("Казан урамнары") and len(done.out) > 20
+    again = inside("generate", "Казан урамнары", "--workspace", str(tmp_path), "--model", "shipped", "--seed", "1",
+                   "--max_new_tokens", "12")  # fmt: skip
+    assert again.out == done.out
+    assert list(tmp_path.iterdir()) == []
