@@ -113,32 +113,36 @@ def _assimilation(rng: random.Random) -> Made:
 
 
 _GOVERNMENT = {
-    "acc": ("ярата", "күрде", "мактый", "сагынды", "белә", "сатып алды", "таныды", "тикшерде", "югалтты"),
+    "acc": ("ярата", "күрде", "сагынды", "белә", "таныды", "тикшерде", "югалтты"),
     "dat": ("ышана", "сокланды", "шатланды", "гаҗәпләнде", "таянды", "игътибар итте"),
-    "abl": ("курка", "көлде", "баш тартты", "оялды", "аерылды", "ваз кичте", "туйды"),
+    "abl": ("курка", "көлде", "баш тартты", "оялды", "аерылды", "ваз кичте"),
 }
+_NOT_GOVERNED = {"acc": ("dat",), "dat": ("acc",), "abl": ("acc", "dat")}
+"""Cases that cannot stand there in another sense either: «инештән күрде», saw from the brook, can."""
 
 
 def _verb_government(rng: random.Random) -> Made:
     lemma = _thing(rng)
     case = rng.choice(list(_GOVERNMENT))
-    other = rng.choice([name for name in _GOVERNMENT if name != case])
     subject = rng.choice([_name(rng), "ул", "бу кеше", "күрше", "минем абыем"])
-    return f"{subject} * {rng.choice(_GOVERNMENT[case])}.", str(noun(lemma, case)), str(noun(lemma, other))
+    wrong = rng.choice(_NOT_GOVERNED[case])
+    return f"{subject} * {rng.choice(_GOVERNMENT[case])}.", str(noun(lemma, case)), str(noun(lemma, wrong))
 
 
 _POSTPOSITIONS = {
-    "nom": ("белән", "өчен", "турында", "кебек", "аша"), "dat": ("таба", "каршы", "карамастан", "караганда"),
-    "abl": ("соң", "башка", "элек"),
+    "nom": (("белән", "өчен", "турында", "кебек", "аша"), ("dat", "abl")),
+    "dat": (("таба", "каршы", "карамастан", "караганда"), ("nom",)),
+    "abl": (("соң", "башка"), ("dat",)),
 }  # fmt: skip
+"""Case, postpositions that govern it, and the cases that are wrong beside them."""
 
 
 def _postposition_government(rng: random.Random) -> Made:
     lemma = _thing(rng)
     case = rng.choice(list(_POSTPOSITIONS))
-    other = rng.choice([name for name in _POSTPOSITIONS if name != case])
+    words, wrong = _POSTPOSITIONS[case]
     tail = rng.choice(["сөйләште", "килде", "йөрде", "торды", "утырды", "эшләде", "китте"])
-    return f"{_name(rng)} * {rng.choice(_POSTPOSITIONS[case])} {tail}.", str(noun(lemma, case)), str(noun(lemma, other))
+    return f"{_name(rng)} * {rng.choice(words)} {tail}.", str(noun(lemma, case)), str(noun(lemma, rng.choice(wrong)))
 
 
 def _simple_verb(rng: random.Random) -> Lemma:
