@@ -24,6 +24,8 @@ def model_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> s
     except TatarLLMError:
         english, own, prompt = code or "unknown", "", "Казан – "
     corpus = facts.get("corpus") or "not recorded"
+    if generated := facts.get("generated_bytes"):
+        corpus += f", and {generated / 1e6:.1f} MB generated from a grammar"
     bits = (facts.get("val") or {}).get("bits_per_byte")
     measured = f"{bits:.3f}" if bits else "not measured"
     fallback = f"\n**{facts['fallback']}**\n" if facts.get("fallback") else ""

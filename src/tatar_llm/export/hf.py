@@ -166,7 +166,7 @@ def _special_ids(tok_config: dict[str, Any]) -> dict[str, int]:
 
 
 def _marker(facts: dict[str, Any]) -> dict[str, Any]:
-    known = {name: facts.get(name) for name in ("language", "corpus", "step", "fallback", "tokenizer_sha256")}
+    known = {name: facts.get(name) for name in ("language", "corpus", "generated_bytes", "step", "fallback", "tokenizer_sha256")}
     return {"version": __version__, **known, "bits_per_byte": (facts.get("val") or {}).get("bits_per_byte")}
 
 

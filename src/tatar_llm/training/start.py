@@ -279,6 +279,7 @@ def _fit(
         "tokenizer_sha256": inputs.manifest["tokenizer_sha256"],
         "language": inputs.corpus["language"],
         "corpus": inputs.corpus["corpus"],
+        "generated_bytes": inputs.corpus.get("generated_bytes", 0),
         "fallback": inputs.corpus.get("fallback") or "",
         "expected_bits_per_byte": run.settings().get("expected_bits_per_byte", 0.0),
     }
