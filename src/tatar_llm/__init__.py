@@ -19,13 +19,14 @@ _WHERE = {
     "generate_text": "tatar_llm.generation",
     "load_model": "tatar_llm.model",
     "load_tokenizer": "tatar_llm.tokenizer",
+    "suggest": "tatar_llm.generation",
 }
 
-__all__ = ["GPT", "GPTConfig", "__version__", "generate_text", "load_model", "load_tokenizer"]
+__all__ = ["GPT", "GPTConfig", "__version__", "generate_text", "load_model", "load_tokenizer", "suggest"]
 
 if TYPE_CHECKING:
     from tatar_llm.config import GPTConfig
-    from tatar_llm.generation import generate_text
+    from tatar_llm.generation import generate_text, suggest
     from tatar_llm.model import GPT, load_model
     from tatar_llm.tokenizer import load_tokenizer
 

@@ -102,6 +102,11 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     generate.add_argument("--seed", type=int, default=None, help="the same seed gives the same text")
     generate.add_argument("--samples", type=_count, default=1)
 
+    suggest = verb("suggest", "finish the word: the likeliest whole words for a text that may end inside one")
+    suggest.add_argument("text", help="what has been typed; after a space, the next word is suggested")
+    suggest.add_argument("-n", type=_count, default=3, help="how many (default 3)")
+    _add_model(suggest)
+
     export = verb("export", "write the model for other programs")
     export.add_argument("format", choices=("hf",), help="hf: a Hugging Face folder (transformers, vLLM)")
     _add_model(export)

@@ -243,6 +243,25 @@ def generate(args: argparse.Namespace) -> int:
     return 0
 
 
+def suggest(args: argparse.Namespace) -> int:
+    """Finish a word."""
+    from tatar_llm.generation import Suggester
+    from tatar_llm.model import load_model
+    from tatar_llm.tokenizer import load_tokenizer
+    from tatar_llm.training import find_model
+
+    place = find_model(Workspace(args.workspace), args.model)
+    introduce(place)
+    found = Suggester(load_model(place.model)[0], *load_tokenizer(place.tokenizer)).suggest(args.text, args.n)
+    if not args.json:
+        for one in found:
+            print(f"{one.word}\t{one.probability:.3f}")
+        if not found:
+            say("no word begins like this, as far as the model knows")
+    emit(args, {"model": place.name, "text": args.text, "suggestions": [vars(one) for one in found]})
+    return 0
+
+
 def export(args: argparse.Namespace) -> int:
     """Write the model for other programs."""
     from tatar_llm.export import export_hf

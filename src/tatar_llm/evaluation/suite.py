@@ -23,6 +23,7 @@ from tatar_llm.evaluation.pairs import minimal_pairs, read_pairs
 from tatar_llm.evaluation.report import write_report
 from tatar_llm.evaluation.segmentation import morpheme_agreement, token_statistics
 from tatar_llm.evaluation.statistics import Measure
+from tatar_llm.evaluation.suggestions import WordTrigram, sentences, suggestions
 from tatar_llm.generation import Settings, stream
 from tatar_llm.languages import Language, find_language
 from tatar_llm.model import GPT, load_model, load_model_file
@@ -36,6 +37,7 @@ SAMPLE_TOKENS = 60
 LIGHT_TOKENS = 100_000
 """Held-out tokens that the light suite scores at most."""
 CONTINUATIONS = 50
+TYPED_WORDS = {"light": 150, "full": 600}
 SUITES = ("light", "full")
 
 
@@ -160,11 +162,16 @@ def _measured(
         measures.append(morpheme_agreement(subject.tokenizer))
     else:
         left_out.append("morpheme ends (the grammar is Tatar)")
-    if workspace.val_text.is_file() and not inputs.file:
-        report["tokenizer"] = token_statistics(subject.tokenizer, subject.tok_config, workspace.val_text.read_text(encoding="utf-8"), train)
+    held_out_text = workspace.val_text.read_text(encoding="utf-8") if workspace.val_text.is_file() and not inputs.file else ""
+    if lines := sentences(held_out_text, TYPED_WORDS[suite]):
+        say("evaluate: word suggestions")
+        counted = suite == "full" and workspace.train_text.is_file()
+        measures += suggestions(*subject.all, lines, WordTrigram.of_file(workspace.train_text) if counted else None)
+    if held_out_text:
+        report["tokenizer"] = token_statistics(subject.tokenizer, subject.tok_config, held_out_text, train)
         if suite == "full":
             say("evaluate: continuations")
-            found, made = continuations(*subject.all, held_out_prompts(workspace.val_text.read_text(encoding="utf-8"), CONTINUATIONS))
+            found, made = continuations(*subject.all, held_out_prompts(held_out_text, CONTINUATIONS))
             measures += found
             report["continuations"] = made
     if samples:

@@ -79,7 +79,16 @@ def decode_stream(tokenizer: Tokenizer) -> Callable[[int | None], str]:
     def step(token: int | None) -> str:
         if token is None:
             return decoder.decode(b"", final=True)
-        letters = "" if token in special else tokenizer.id_to_token(token) or ""
-        return decoder.decode(bytes(BYTES[letter] for letter in letters))
+        return decoder.decode(b"" if token in special else token_bytes(tokenizer, token))
 
     return step
+
+
+def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
+    """The bytes behind an id; none for an id that the vocabulary does not have."""
+    return piece_bytes(tokenizer.id_to_token(token) or "")
+
+
+def piece_bytes(piece: str) -> bytes:
+    """The bytes that a byte-level vocabulary, or its pre-tokenizer, writes as these letters."""
+    return bytes(BYTES[letter] for letter in piece)
