@@ -23,6 +23,9 @@ from tatar_llm.errors import UsageError
 from tatar_llm.workspace import Workspace
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from tatar_llm.generation import Continuation
     from tatar_llm.model import GPT
     from tatar_llm.training import ModelPlace
     from tatar_llm.training.validation import Score
@@ -210,37 +213,68 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    """Continue a prompt, streaming."""
-    from tatar_llm.errors import TatarLLMError
-    from tatar_llm.generation import Settings, stream
+    """Continue a prompt, streaming; several texts side by side."""
+    from tatar_llm.generation import Settings, generate_batch, stream
     from tatar_llm.model import load_model
     from tatar_llm.tokenizer import load_tokenizer
     from tatar_llm.training import find_model
 
-    workspace = Workspace(args.workspace)
-    settings = Settings(args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed)
-    place = find_model(workspace, args.model)
+    if not args.samples:
+        raise UsageError("--samples 0 asks for nothing: take 1 or more")
+    settings = Settings(
+        args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed, args.min_p, args.repetition_penalty,
+        args.no_repeat_ngram, tuple(args.stop), args.logprobs,
+    )  # fmt: skip
+    prompts = read_prompts(args)
+    place = find_model(Workspace(args.workspace), args.model)
     introduce(place)
     model, _ = load_model(place.model)
     vocabulary, config = load_tokenizer(place.tokenizer)
-    texts = []
-    for number in range(args.samples):
-        if settings.seed is not None and number:
-            settings = Settings(args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed + number)
-        pieces = []
-        if not args.json:
-            print(args.prompt, end="", flush=True)
-        for piece in stream(model, vocabulary, config, args.prompt, settings):
-            pieces.append(piece)
-            if not args.json:
-                print(piece, end="", flush=True)
-        if not args.json:
-            print(flush=True)
-        texts.append(args.prompt + "".join(pieces))
-    if not texts:
-        raise TatarLLMError("--samples 0 asks for nothing: take 1 or more")
-    emit(args, {"model": place.name, "prompt": args.prompt, "texts": texts})
+    if len(prompts) == args.samples == 1 and not args.json:
+        print(prompts[0], end="", flush=True)
+        for piece in stream(model, vocabulary, config, prompts[0], settings):
+            print(piece, end="", flush=True)
+        print(flush=True)
+        return 0
+    found = generate_batch(model, vocabulary, config, prompts, settings, args.samples)
+    if not args.json:
+        for prompt, texts in zip(prompts, found, strict=True):
+            for one in texts:
+                print(prompt + one.text)
+        return 0
+    made = [
+        {"prompt": prompt, "texts": [prompt + one.text for one in texts], "finish_reasons": [one.reason for one in texts]}
+        | ({"tokens": [_scored(vocabulary, one) for one in texts]} if args.logprobs is not None else {})
+        for prompt, texts in zip(prompts, found, strict=True)
+    ]
+    emit(args, {"model": place.name, **(made[0] if not args.prompts else {"prompts": made})})
     return 0
+
+
+def read_prompts(args: argparse.Namespace) -> list[str]:
+    """The prompt, or the lines of --prompts."""
+    if not args.prompts:
+        return [args.prompt]
+    if args.prompt:
+        raise UsageError("give a prompt or --prompts FILE, not both")
+    from pathlib import Path
+
+    try:
+        lines = Path(args.prompts).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{args.prompts} is not UTF-8 (byte {error.start}): convert it to UTF-8 first") from error
+    if not any(lines):
+        raise UsageError(f"{args.prompts} is empty: write a prompt on each line")
+    return [line for line in lines if line]
+
+
+def _scored(vocabulary: Tokenizer, made: Continuation) -> list[dict[str, Any]]:
+    """Each token with its log-probability and the likeliest others."""
+    def text(token: int) -> str:
+        return vocabulary.decode([token], skip_special_tokens=False)
+
+    return [{"token": text(score.token), "logprob": score.logprob, "others": {text(one): value for one, value in score.alternatives}}
+            for score in made.scores]  # fmt: skip
 
 
 def suggest(args: argparse.Namespace) -> int:

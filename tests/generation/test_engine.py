@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
@@ -12,9 +14,12 @@ from hypothesis import strategies as st
 
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.generation import Settings, generate, generate_text, stream
+from tatar_llm.evaluation.likelihood import token_nats
+from tatar_llm.generation import Settings, generate, generate_batch, generate_text, stream
 from tatar_llm.generation import engine as engine_module
-from tatar_llm.generation.sampling import choose
+from tatar_llm.generation.batch import Batch
+from tatar_llm.generation.engine import Prompt, TextOut
+from tatar_llm.generation.sampling import choose, random_source, repeated
 from tatar_llm.model import GPT
 from tatar_llm.tokenizer import decode_stream, encode_text
 
@@ -73,14 +78,13 @@ def test_narrow_sampling_is_greedy(tiny_model: GPT, narrow: dict) -> None:
     assert list(generate(tiny_model, [2, 40], Settings(**values))) == wanted
 
 
-def drawn(logits: torch.Tensor, count: int = 300, **values: float) -> set[int]:
-    source = torch.Generator().manual_seed(0)
-    choice = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} | values
-    return {choose(logits.clone(), generator=source, **choice) for _ in range(count)}
+def drawn(logits: np.ndarray, count: int = 300, **values: float) -> set[int]:
+    source, wanted = random_source(0), Settings(**({"temperature": 1.0, "top_k": 0} | values))
+    return {choose(logits, wanted, source) for _ in range(count)}
 
 
 def test_top_k_and_top_p_keep_the_likeliest() -> None:
-    logits = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
+    logits = np.log([0.1, 0.4, 0.2, 0.3])
     assert drawn(logits) == {0, 1, 2, 3}
     assert drawn(logits, top_k=2) == {1, 3}
     assert drawn(logits, top_k=4) == drawn(logits, top_k=99) == {0, 1, 2, 3}
@@ -88,18 +92,19 @@ def test_top_k_and_top_p_keep_the_likeliest() -> None:
     assert drawn(logits, top_p=0.41) == {1, 3}
     assert drawn(logits, top_p=0.71) == {1, 3, 2}
     assert drawn(logits, top_p=0.71, top_k=2) == {1, 3}
+    assert drawn(logits, min_p=0.51) == {1, 3} and drawn(logits, min_p=0.2) == {0, 1, 2, 3} and drawn(logits, min_p=1.0) == {1}
 
 
 def test_sampling_leaves_the_logits_alone() -> None:
-    logits = torch.tensor([0.0, 1.0, 2.0])
-    choose(logits, 1.0, 1, 0.5)
+    logits = np.array([0.0, 1.0, 2.0])
+    choose(logits, Settings(top_p=0.5, repetition_penalty=2.0, no_repeat_ngram=1), random_source(0), [0, 1])
     assert logits.tolist() == [0.0, 1.0, 2.0]
 
 
 def test_frequencies_follow_the_temperature() -> None:
-    source, logits = torch.Generator().manual_seed(0), torch.tensor([0.0, 1.0])
+    source, logits = random_source(0), np.array([0.0, 1.0])
     for temperature in (0.5, 1.0, 2.0):
-        ones = sum(choose(logits, temperature, 0, 1.0, source) for _ in range(3000)) / 3000
+        ones = sum(choose(logits, Settings(temperature=temperature, top_k=0), source) for _ in range(3000)) / 3000
         assert abs(ones - 1 / (1 + math.exp(-1 / temperature))) < 0.04
 
 
@@ -166,6 +171,12 @@ def test_another_tokenizer_is_refused(tiny_tokenizer: tuple) -> None:
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"top_p": 1.1}, "top_p is 1.1"),
         ({"seed": 10**30}, "seed is 1000"),
+        ({"max_new_tokens": 10**9}, "max_new_tokens is 1000000000"),
+        ({"min_p": -0.1}, "min_p is -0.1"),
+        ({"repetition_penalty": 0}, "repetition_penalty is 0"),
+        ({"no_repeat_ngram": -1}, "no_repeat_ngram is -1"),
+        ({"stop": ("",)}, "a stop string is empty"),
+        ({"logprobs": 21}, "logprobs is 21"),
     ],
 )
 def test_settings_out_of_range(values: dict, said: str) -> None:
@@ -227,6 +238,111 @@ def test_a_space_at_the_end_belongs_to_the_next_word(tiny_tokenizer: tuple) -> N
         settings = Settings(max_new_tokens=6, temperature=2.0, top_k=0, seed=seed)
         spaced = "".join(stream(model, tokenizer, config, "Әни ", settings))
         ids = [config["bos_token_id"], *tokenizer.encode("Әни").ids]
-        space = torch.tensor([(tokenizer.id_to_token(i) or "").startswith("Ġ") for i in range(config["vocab_size"])])
+        space = np.array([(tokenizer.id_to_token(i) or "").startswith("Ġ") for i in range(config["vocab_size"])])
         wanted = tokenizer.decode(list(generate(model, ids, settings, config["eos_token_id"], space)))
         assert wanted.startswith(" ") and spaced == wanted[1:]
+
+
+# -- many at once ----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_gives_what_each_text_alone_gives(tiny_model: GPT, tiny_tokenizer: tuple) -> None:
+    """Prompts of different length, one beyond the context, one with a space at its end; greedy and sampled."""
+    prompts = ["Әби", "Мин бүген урманга бардым, анда ", "", "Без " * 60, "Ул кичә"]
+    each = [Settings(max_new_tokens=10 + 7 * number, temperature=0.9 * (number % 2), seed=number) for number in range(5)]
+    found = generate_batch(tiny_model, *tiny_tokenizer, prompts, each)
+    for prompt, wanted, [made] in zip(prompts, each, found, strict=True):
+        assert made.text == "".join(stream(tiny_model, *tiny_tokenizer, prompt, wanted))
+        assert made.reason == "length" if len(made.tokens) == wanted.max_new_tokens else "stop"
+
+
+def test_more_texts_than_rows(tiny_model: GPT, tiny_tokenizer: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "ROWS_AT_ONCE", 3)
+    settings = Settings(max_new_tokens=8, temperature=0)
+    found = generate_batch(tiny_model, *tiny_tokenizer, ["Әби", "Мин", "Ул", "Без"], settings, samples=2)
+    assert [len(texts) for texts in found] == [2, 2, 2, 2]
+    assert all(one.text == other.text for one, other in found), "greedy samples are one text"
+    assert generate_batch(tiny_model, *tiny_tokenizer, [], settings) == []
+    [[nothing]] = generate_batch(tiny_model, *tiny_tokenizer, ["Әби"], Settings(max_new_tokens=0))
+    assert (nothing.text, nothing.reason) == ("", "length")
+
+
+def test_samples_take_seeds_that_follow(tiny_model: GPT, tiny_tokenizer: tuple) -> None:
+    [texts] = generate_batch(tiny_model, *tiny_tokenizer, ["Әби"], Settings(max_new_tokens=12, temperature=1.5, seed=4), 3)
+    for number, made in enumerate(texts):
+        assert made.text == "".join(stream(tiny_model, *tiny_tokenizer, "Әби", Settings(12, 1.5, seed=4 + number)))
+    assert len({made.text for made in texts}) == 3
+
+
+def test_rows_leave_and_the_others_go_on(tiny_model: GPT) -> None:
+    batch = Batch(tiny_model)
+    prompts = [[2, 40], [2, 50, 60, 70], [2, 80, 90]]
+    rows = [batch.add(prompt, [GREEDY])[0] for prompt in prompts]
+    batch.step()
+    batch.remove(rows[0])
+    batch.remove(rows[0])
+    while not rows[2].finished:
+        batch.step()
+    for row, prompt in zip(rows[1:], prompts[1:], strict=True):
+        assert row.new == list(generate(tiny_model, prompt, GREEDY))
+    assert len(rows[0].new) == 1 and not batch.rows and batch.step() == []
+
+
+# -- stop, repetition, log-probabilities -------------------------------------------------------------------------------
+
+
+@shared
+@given(st.text("абв ", min_size=1, max_size=12), st.lists(st.text("абв ", min_size=1, max_size=3), max_size=3), st.data())
+def test_a_stop_string_ends_the_text_before_itself(tiny_tokenizer: tuple, text: str, stops: list[str], data: st.DataObject) -> None:
+    """However the text is cut into tokens, what is shown is the text up to the first stop string."""
+    tokenizer, _ = tiny_tokenizer
+    settings = Settings(stop=tuple(stops))
+    out, shown = TextOut(tokenizer, Prompt([], False), settings), ""
+    for token in encode_text(tokenizer, text):
+        shown += out.add(token)
+        assert not any(stop in shown for stop in stops)
+        if out.stopped:
+            break
+    else:
+        shown += out.add(None)
+    ends = [text.find(stop) for stop in stops if stop in text]
+    assert text.startswith(shown) and out.stopped == bool(ends)
+    if not ends:
+        assert shown == text
+
+
+def test_a_stop_string_in_a_real_text(tiny_model: GPT, tiny_tokenizer: tuple) -> None:
+    whole = "".join(stream(tiny_model, *tiny_tokenizer, "Әби", GREEDY))
+    stop = whole[3:6]
+    [[made]] = generate_batch(tiny_model, *tiny_tokenizer, ["Әби"], dataclasses.replace(GREEDY, stop=(stop,)))
+    assert made.text == whole[: whole.find(stop)] and made.reason == "stop"
+    assert made.text == "".join(stream(tiny_model, *tiny_tokenizer, "Әби", dataclasses.replace(GREEDY, stop=(stop,))))
+
+
+def test_no_run_of_tokens_comes_twice(tiny_model: GPT) -> None:
+    prompt = [2, 40, 41, 42, 40, 41]
+    found = prompt + list(generate(tiny_model, prompt, dataclasses.replace(GREEDY, max_new_tokens=20, no_repeat_ngram=2)))
+    pairs = list(itertools.pairwise(found))[5:]
+    assert len(pairs) == len(set(pairs)) and not set(pairs) & {(40, 41), (41, 42), (42, 40)}
+
+
+def test_the_penalty_is_transformers() -> None:
+    from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
+
+    logits, before = torch.randn(50, generator=torch.Generator().manual_seed(0)), [3, 7, 7, 9, 3]
+    theirs = RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([before]), logits[None].clone())[0]
+    assert np.allclose(repeated(logits.numpy(), Settings(repetition_penalty=1.7), before), theirs)
+    theirs = NoRepeatNGramLogitsProcessor(2)(torch.tensor([before]), logits[None].clone())[0]
+    assert np.allclose(repeated(logits.numpy(), Settings(no_repeat_ngram=2), before), theirs)
+
+
+def test_log_probabilities_are_the_models(tiny_model: GPT, tiny_tokenizer: tuple) -> None:
+    [[made]] = generate_batch(tiny_model, *tiny_tokenizer, ["Әби"], Settings(12, 1.0, seed=1, logprobs=5))
+    ids = [2, *encode_text(tiny_tokenizer[0], "Әби"), *made.tokens]
+    nats = token_nats(tiny_model, [ids])[0][-len(made.tokens) :]
+    assert [score.token for score in made.scores] == made.tokens
+    assert [score.logprob for score in made.scores] == pytest.approx((-nats).tolist(), abs=1e-4)
+    for score in made.scores:
+        assert len(score.alternatives) == 5
+        assert [value for _, value in score.alternatives] == sorted((value for _, value in score.alternatives), reverse=True)
+        assert score.alternatives[0][1] >= score.logprob

@@ -6,7 +6,6 @@ as typed. So it does not matter how the tokenizer cuts what has been typed so fa
 
 from __future__ import annotations
 
-import copy
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -140,7 +139,7 @@ class Suggester:
         if shared == len(ids) == len(self.read):
             return
         shared = min(shared, len(ids) - 1)  # the last one again: its answer is wanted
-        one = _rows(self.cache, 1)
+        one = self.cache.rows(0, 1)
         one.position = shared
         hidden, _ = self.model(torch.tensor([ids[shared:]], device=self.model.device), cache=one)
         self.next = hidden[0, -1].float().log_softmax(dim=-1).cpu().numpy()
@@ -193,7 +192,7 @@ class Suggester:
 
     def _forward(self, rows: list[_Beginning]) -> Tensor:
         """Log-probabilities of the token after each beginning, (rows, V)."""
-        cache = _rows(self.cache, len(rows))
+        cache = self.cache.rows(0, len(rows))
         logits, _ = self.model(torch.tensor([[one.tokens[-1]] for one in rows], device=self.model.device), cache=cache)
         self.cache.position = cache.position
         return logits[:, -1].float().log_softmax(dim=-1).cpu()
@@ -202,13 +201,6 @@ class Suggester:
 def suggest(model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], text: str, n: int = 3) -> list[Suggestion]:
     """The `n` likeliest whole words for a text that may end inside a word; see `Suggester` for many texts."""
     return Suggester(model, tokenizer, tok_config).suggest(text, n)
-
-
-def _rows(cache: KVCache, count: int) -> KVCache:
-    """The first rows of a cache, sharing its memory."""
-    part = copy.copy(cache)
-    part.keys, part.values = cache.keys[:, :count], cache.values[:, :count]
-    return part
 
 
 def _letters(text: bytes) -> bool:
@@ -235,7 +227,8 @@ def _word(text: bytes) -> str:
         word = text.decode("utf-8")
     except UnicodeDecodeError:
         return ""
-    return word if word[:1].isalpha() else word[1:]
+    word = word if word[:1].isalpha() else word[1:]
+    return word if word.isalpha() else ""
 
 
 def _after(prefix: bytes) -> bytes:

@@ -16,27 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
+from tatar_llm.model.cache import Cache
 from tatar_llm.model.loss import chunked_cross_entropy
-
-
-class KVCache:
-    """Keys and values of the tokens seen so far, so that generating a token costs one token's work.
-
-    Room for `length` tokens of `batch` sequences is taken at once; `position` counts the tokens inside.
-    """
-
-    def __init__(self, config: GPTConfig, batch: int, length: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (config.n_layer, batch, config.n_kv_head, length, config.head_dim)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.position = 0
-
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new keys and values (B, K, T, D) of a layer; return all so far (B, K, position + T, D)."""
-        end = self.position + key.size(2)
-        self.keys[layer, :, :, self.position : end] = key
-        self.values[layer, :, :, self.position : end] = value
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
 class Attention(nn.Module):
@@ -52,18 +33,16 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
         self.k_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         B, T, _ = x.shape
         q = self.q_norm(self.q(x).view(B, T, self.heads, self.head_dim)).transpose(1, 2)  # (B, H, T, D)
         k = self.k_norm(self.k(x).view(B, T, self.kv_heads, self.head_dim)).transpose(1, 2)  # (B, K, T, D)
         v = self.v(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)  # (B, K, T, D)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        mask = None
         if cache is not None:
-            past = cache.position
             k, v = cache.extend(self.layer, k, v)
-            if past and T > 1:  # query i may see the past and keys up to itself
-                mask = torch.ones(T, past + T, dtype=torch.bool, device=x.device).tril(past)
         if self.kv_heads < self.heads:
             k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)
             v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)
@@ -95,8 +74,10 @@ class Block(nn.Module):
         self.ffn = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, cache))
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, cache, mask))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
 
@@ -128,14 +109,14 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / (math.sqrt(2 * self.config.n_layer) if into_stream else 1))
 
     def forward(
-        self, idx: Tensor, targets: Tensor | None = None, cache: KVCache | None = None, return_logits: bool = True
+        self, idx: Tensor, targets: Tensor | None = None, cache: Cache | None = None, return_logits: bool = True
     ) -> tuple[Tensor | None, Tensor | None]:
         """Logits for the token after each position and, with `targets`, the mean cross-entropy in nats.
 
         Args:
             idx: token ids (B, T), T at most block_size (with a cache: the tokens that follow those inside it).
             targets: the ids that should come next (B, T); -100 is not scored.
-            cache: keys and values of the tokens before; its position moves on by T.
+            cache: keys and values of the tokens before; the T tokens are added to it.
             return_logits: False with `targets` scores chunk by chunk and never holds all logits (training does this).
 
         Returns:
@@ -144,19 +125,23 @@ class GPT(nn.Module):
         Raises:
             TatarLLMError: the sequence is longer than the context.
         """
-        past = cache.position if cache is not None else 0
+        past = cache.longest if cache is not None else 0
         T = idx.size(1)
         if past + T > self.config.block_size:
             raise TatarLLMError(f"{past + T} tokens do not fit into the context of {self.config.block_size}")
         x = self.dropout(self.embedding(idx))  # (B, T, C)
-        cos, sin = self.cos[past : past + T], self.sin[past : past + T]
+        mask = None
+        if cache is None:
+            cos, sin = self.cos[:T], self.sin[:T]
+        else:
+            cos, sin, mask = cache.angles(self.cos, T), cache.angles(self.sin, T), cache.mask(T)
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(block, x, cos, sin, use_reentrant=False)
             else:
-                x = block(x, cos, sin, cache)
+                x = block(x, cos, sin, cache, mask)
         if cache is not None:
-            cache.position += T
+            cache.advance(T)
         x = self.norm(x)
         if targets is not None and not return_logits:
             return None, self._loss(x, targets)
@@ -205,6 +190,6 @@ def rotary_table(config: GPTConfig) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + D/2]) by its position's angle; x (B, H, T, D), tables (T, D)."""
+    """Turn each pair (x[i], x[i + D/2]) by its position's angle; x (B, H, T, D), tables (T, D) or (B, 1, T, D)."""
     first, second = x.chunk(2, dim=-1)
     return x * cos.to(x.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x.dtype)
