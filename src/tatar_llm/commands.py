@@ -298,13 +298,17 @@ def suggest(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write the model for other programs."""
-    from tatar_llm.export import export_hf
+    from tatar_llm.export import EXPORTS
     from tatar_llm.training import find_model
 
+    kind = EXPORTS[args.format]
+    dtype = args.dtype or kind.dtypes[0]
+    if dtype not in kind.dtypes:
+        raise UsageError(f"--dtype {dtype}: export {args.format} knows {', '.join(kind.dtypes)}")
     workspace = writable_workspace(args)
     place = find_model(workspace, args.model)
-    folder = export_hf(workspace, place, args.out, force=args.force, dtype=args.dtype)
-    say(f"exported {place.name} -> {folder} (reloaded with transformers: equal logits, equal ids)")
+    folder = kind.write(workspace, place, args.out, force=args.force, dtype=dtype)
+    say(f"exported {place.name} -> {folder} ({kind.proof})")
     emit(args, {"model": place.name, "folder": str(folder)})
     return 0
 

@@ -20,6 +20,7 @@ from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export import export_hf
 from tatar_llm.export import hf as hf_module
+from tatar_llm.export.texts import random_texts
 from tatar_llm.generation import Settings, generate
 from tatar_llm.model import GPT, load_model, save_model
 from tatar_llm.tokenizer import encode_text
@@ -325,8 +326,8 @@ def test_settings_of_transformers_come_back(monkeypatch: pytest.MonkeyPatch, bef
 
 
 def test_random_texts_are_the_same_everywhere() -> None:
-    texts = hf_module.random_texts(200)
-    assert texts == hf_module.random_texts(200) and len(texts) == 200 and len(set(texts)) > 190
+    texts = random_texts(200)
+    assert texts == random_texts(200) and len(texts) == 200 and len(set(texts)) > 190
     assert any("<eos>" in text for text in texts)
     for text in texts:
         text.encode("utf-8")

@@ -1,5 +1,29 @@
 """The model for other programs: folders that load in their own ecosystem without this package."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tatar_llm.export.gguf import export_gguf
 from tatar_llm.export.hf import export_hf
 
-__all__ = ["export_hf"]
+__all__ = ["EXPORTS", "Export", "export_gguf", "export_hf"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A format that `tatar-llm export` writes."""
+
+    write: Callable[..., Path]
+    dtypes: tuple[str, ...]
+    """How weights may be stored; the first is the default."""
+    proof: str
+    """What the check at its end has shown."""
+
+
+EXPORTS = {
+    "hf": Export(export_hf, ("float32", "bfloat16"), "reloaded with transformers: equal logits, equal ids"),
+    "gguf": Export(export_gguf, ("f16", "f32", "bf16", "q8_0"), "asked llama.cpp: equal ids, equal probabilities but for rounding"),
+}

@@ -14,15 +14,50 @@ from tatar_llm.languages import find_language
 from tatar_llm.training.runs import ModelPlace
 
 
-def model_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> str:
-    """README.md: what the model is, how good it is, how to load it, what it cannot do."""
+def hf_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> str:
+    """README.md of a Hugging Face folder."""
+    prompt = json.dumps(_language(place, facts)[2], ensure_ascii=False)
+    return _card(place, facts, config, "transformers", f"""The network is the one that transformers calls Qwen3; no code of its own is needed.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "path/to/this/folder"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+ids = tokenizer({prompt}, return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids)[0], skip_special_tokens=True))
+```
+
+The tokenizer puts `<bos>` in front of every text, as in training. A typed `<eos>` is encoded as text.
+""")
+
+
+def gguf_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig, file: str) -> str:
+    """README.md beside a GGUF file."""
+    prompt = _language(place, facts)[2]
+    return _card(place, facts, config, "gguf", f"""For llama.cpp and what is built on it; the architecture is llama.cpp's own `qwen3`.
+
+```bash
+llama-completion -m {file} -p "{prompt}" -n 60 --temp 0.8 --top-k 40 -no-cnv
+ollama create my-model -f Modelfile && ollama run my-model
+```
+""")
+
+
+def _language(place: ModelPlace, facts: dict[str, Any]) -> tuple[str, str, str]:
+    """The language's English name, its own name, and a prompt in it."""
     code = facts.get("language") or ""
     try:
         language = find_language(code, place.model.parent)
-        english, own, prompt = language.english_name, language.name, language.prompts[0]
-        code = language.code
     except TatarLLMError:
-        english, own, prompt = code or "unknown", "", "Казан – "
+        return code or "unknown", "", "Казан – "
+    return language.english_name, language.name, language.prompts[0]
+
+
+def _card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig, library: str, use: str) -> str:
+    english, own, _ = _language(place, facts)
+    code = facts.get("language") or ""
     corpus = facts.get("corpus") or "not recorded"
     if generated := facts.get("generated_bytes"):
         corpus += f", and {generated / 1e6:.1f} MB generated from a grammar"
@@ -31,7 +66,7 @@ def model_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> s
     fallback = f"\n**{facts['fallback']}**\n" if facts.get("fallback") else ""
     tag = f"language:\n- {code}\n" if re.fullmatch(r"[a-z]{2,3}", code) else ""
     return f"""---
-{tag}library_name: transformers
+{tag}library_name: {library}
 pipeline_tag: text-generation
 tags:
 - tatar-llm
@@ -51,20 +86,7 @@ A small model that continues {english} text. It was trained from scratch with ta
 | context | {config.block_size} tokens |
 | vocabulary | {config.vocab_size} tokens, byte-level BPE |
 
-The network is the one that transformers calls Qwen3; no code of its own is needed.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-folder = "path/to/this/folder"
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForCausalLM.from_pretrained(folder)
-ids = tokenizer({json.dumps(prompt, ensure_ascii=False)}, return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids)[0], skip_special_tokens=True))
-```
-
-The tokenizer puts `<bos>` in front of every text, as in training. A typed `<eos>` is encoded as text.
-
+{use}
 ## Limits
 
 The model is small. It continues text; it does not follow instructions. It invents facts, names and numbers, repeats

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import json
 import os
-import random
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,38 +16,23 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, processors
 from torch import Tensor
 
-from tatar_llm import __version__
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.export.card import model_card
+from tatar_llm.export.card import hf_card
+from tatar_llm.export.source import read_source, target_folder
+from tatar_llm.export.texts import CHECK_LINES, random_texts
 from tatar_llm.generation import Settings, generate
-from tatar_llm.model import GPT, KVCache, load_model, load_model_file
+from tatar_llm.model import GPT, KVCache
 from tatar_llm.model.stock import MARKER, hf_name
-from tatar_llm.tokenizer import encode_text, load_tokenizer
+from tatar_llm.tokenizer import encode_text
 from tatar_llm.training.runs import ModelPlace
-from tatar_llm.workspace import Workspace, read_json, whole_folder, write_json, write_text
+from tatar_llm.workspace import Workspace, whole_folder, write_json, write_text
 
 # Largest difference of a logit, both networks in fp32, and where logits go beyond 1 as a share of the largest: rounding
 # alone gives 6e-6 at 3 M trained parameters and logits up to 12, 1.4e-5 at 23 M with large weights and logits up to 7.
 TOLERANCE = 1e-5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 GENERATION = {"do_sample": True, "temperature": 0.8, "top_k": 40, "max_new_tokens": 60}
-
-CHECK_LINES = (
-    "Исәнмесез! Бүген һава бик матур.",
-    "Казан – Татарстанның башкаласы, ә Идел – аның зур елгасы.",
-    "Кичә без әби белән бергә чәк-чәк пешердек.",
-    "«Кая барасың?» – дип сорады ул миннән.",
-    "Җәй көне балалар күлдә су коена, ә кышын чаңгыда шуа.",
-    "1552 елда, 3,5 сәгатьтән соң, 100 % дөрес!",
-    "Үрдәкләр үләндә үрмәли;\tңңң  ике буш ара.",
-    "Бер юл.\nИкенче юл.\n\nӨченче абзац.\r\n",
-    "Typed <eos> and <|user|> stay text, <bos> too.",
-    " башында буш ара",
-    "😀🏽‍🚀 e\u0301 ﷽ 漢字 \u0000",
-    "",
-)
-
 
 def export_hf(
     workspace: Workspace, place: ModelPlace, out: str = "", *, force: bool = False, dtype: str = "float32"
@@ -69,27 +53,18 @@ def export_hf(
         TatarLLMError: transformers is missing; the model or tokenizer is; the folder holds something else; or the
             reloaded folder does not give the same ids, text and logits. Nothing is written then.
     """
-    target = Path(out).expanduser() if out else workspace.exports / "hf"
-    target = target.absolute() if not target.name or target.name == ".." else target
     _need_transformers()
-    _need_replaceable(target, workspace, place, force)
-    facts = load_model_file(place.model)
-    model, config = load_model(place.model, device="cpu")
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(weight.to(DTYPES[dtype]))  # what the file will hold
-    tokenizer, tok_config = load_tokenizer(place.tokenizer)
-    place.check(facts)
-    if tok_config["vocab_size"] > config.vocab_size:
-        raise TatarLLMError(f"{place.tokenizer} does not belong to {place.model}: its ids go beyond the vocabulary")
+    target = target_folder(workspace, place, "hf", out, force)
+    source = read_source(place, DTYPES[dtype])
+    model, config, tokenizer, tok_config = source.model, source.config, source.tokenizer, source.tok_config
     with whole_folder(target) as folder:
         save_file(hf_weights(model, DTYPES[dtype]), folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "model.safetensors").chmod(0o644)  # safetensors makes it readable for its owner alone
-        write_json(folder / "config.json", hf_config(config, tok_config) | {"dtype": dtype, MARKER: _marker(facts)})
+        write_json(folder / "config.json", hf_config(config, tok_config) | {"dtype": dtype, MARKER: source.marker})
         write_json(folder / "generation_config.json", GENERATION | _special_ids(tok_config))
         write_json(folder / "tokenizer.json", hf_tokenizer(tokenizer, tok_config))
         write_json(folder / "tokenizer_config.json", hf_tokenizer_config(config, tok_config))
-        write_text(folder / "README.md", model_card(place, facts, config))
+        write_text(folder / "README.md", hf_card(place, source.facts, config))
         _check(folder, model, tokenizer, tok_config)
         gc.collect()  # Windows does not rename a folder with an open memory map in it
     return target
@@ -165,11 +140,6 @@ def _special_ids(tok_config: dict[str, Any]) -> dict[str, int]:
     return {f"{name}_token_id": tok_config[f"{name}_token_id"] for name in ("bos", "eos", "pad")}
 
 
-def _marker(facts: dict[str, Any]) -> dict[str, Any]:
-    known = {name: facts.get(name) for name in ("language", "corpus", "generated_bytes", "step", "fallback", "tokenizer_sha256")}
-    return {"version": __version__, **known, "bits_per_byte": (facts.get("val") or {}).get("bits_per_byte")}
-
-
 # -- before writing ----------------------------------------------------------------------------------------------
 
 
@@ -179,27 +149,6 @@ def _need_transformers() -> None:
             from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
         except ImportError as error:
             raise TatarLLMError('export hf needs transformers: pip install "transformers>=5.0"') from error
-
-
-def _need_replaceable(target: Path, workspace: Workspace, place: ModelPlace, force: bool) -> None:
-    """Refuse to replace what is not ours to replace."""
-    if target.exists() and not target.is_dir():
-        raise TatarLLMError(f"{target} is a file: choose another folder with --out DIR")
-    if not target.is_dir() or not any(target.iterdir()):
-        return
-    here = target.resolve()
-    for kept in (Path.cwd(), workspace.root, place.model, place.tokenizer):
-        if here == kept.resolve() or here in kept.resolve().parents:
-            raise TatarLLMError(f"{target} holds {kept}, which an export must not replace: choose another folder")
-    if not force and not _is_export(target):
-        raise TatarLLMError(f"{target} holds something that is no export of tatar-llm: take --force to replace it")
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        return MARKER in read_json(folder / "config.json")
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 # -- the check ---------------------------------------------------------------------------------------------------
@@ -304,17 +253,3 @@ def _gap(ours: Tensor, theirs: Tensor) -> str:
 
 def _scale(logits: Tensor) -> float:
     return max(1.0, float(logits.abs().max()))
-
-
-def random_texts(count: int) -> list[str]:
-    """Strings of characters from all of Unicode, Tatar letters and special tokens among them; always the same ones."""
-    source = random.Random(0)
-    pieces = ("<eos>", "<pad>", "<|end|>", " ", "  ", "\n", "\r\n", "\t", "'s", "12345", "\u0301", "\u200d", "ә", "Җң", "!?")
-    texts = []
-    for _ in range(count):
-        parts = []
-        for _ in range(source.randint(1, 30)):
-            number = source.choice((source.randrange(0x80), source.randrange(0x400, 0x530), source.randrange(0x110000)))
-            parts.append(chr(number) if not 0xD800 <= number < 0xE000 and source.random() < 0.7 else source.choice(pieces))
-        texts.append("".join(parts))
-    return texts
