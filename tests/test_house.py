@@ -156,4 +156,4 @@ def test_flags_are_frozen(verb: str, frozen: list[str]) -> None:
 
 def test_verbs_are_frozen() -> None:
     verbs = next(action for action in build_parser()._actions if action.dest == "verb").choices
-    assert list(verbs) == ["run", "prepare", "tokenizer", "train", "runs", "evaluate", "generate", "export", "doctor"]
+    assert list(verbs) == ["run", "prepare", "tokenizer", "train", "runs", "evaluate", "generate", "suggest", "export", "doctor"]

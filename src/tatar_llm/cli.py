@@ -114,9 +114,10 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     _add_model(suggest)
 
     export = verb("export", "write the model for other programs")
-    export.add_argument("format", choices=("hf", "gguf"), help="hf: a Hugging Face folder (transformers, vLLM); gguf: llama.cpp, Ollama")
+    export.add_argument("format", choices=("hf", "gguf", "onnx"),
+                        help="hf: a Hugging Face folder (transformers, vLLM); gguf: llama.cpp, Ollama; onnx: onnxruntime, also in a browser")
     _add_model(export)
-    export.add_argument("--dtype", default="", help="hf: float32 or bfloat16; gguf: f32, f16 (default), bf16 or q8_0")
+    export.add_argument("--dtype", default="", help="hf: float32 or bfloat16; gguf: f16, f32, bf16 or q8_0; onnx: f32 or int8; the first is the default")
     export.add_argument("--out", default="", metavar="DIR", help="folder to write, instead of exports/FORMAT")
     _add_force(export)
 

@@ -15,6 +15,8 @@ from tatar_llm.model import save_model
 from tatar_llm.training import ModelPlace
 from tatar_llm.workspace import Workspace, read_json, sha256_file
 
+TYPING = {"suggest_0", "suggest_1", "suggest_2", "suggest_3", "saved_1", "saved_3"}
+
 
 def place_for(workspace: Workspace, model, name: str = "000-tiny", **facts) -> ModelPlace:
     path = workspace.root / f"{name}.pt"
@@ -41,12 +43,12 @@ def test_the_full_suite(own_workspace: Workspace, tiny_model) -> None:
 def test_what_is_tatar_is_left_out_for_another_language(own_workspace: Workspace, tiny_model, tmp_path: Path) -> None:
     place = place_for(own_workspace, tiny_model, language="sah")
     report = evaluate(own_workspace, place, samples=0)
-    assert {measure["name"] for measure in report["measures"]} == {"bits"} and len(report["left_out"]) == 3
+    assert {measure["name"] for measure in report["measures"]} == {"bits", *TYPING} and len(report["left_out"]) == 3
     assert "--pairs FILE takes yours" in (own_workspace.reports / "report.md").read_text(encoding="utf-8")
     mine = tmp_path / "mine.jsonl"
     mine.write_text('{"good": "Мин барам", "bad": "Мин барасың"}\n', encoding="utf-8")
     report = evaluate(own_workspace, place, samples=0, inputs=Inputs(pairs=str(mine)))
-    assert {measure["name"] for measure in report["measures"]} == {"bits", "pairs"}
+    assert {measure["name"] for measure in report["measures"]} == {"bits", *TYPING, "pairs"}
 
 
 def test_a_file_and_its_baselines(own_workspace: Workspace, tiny_model, tmp_path: Path) -> None:

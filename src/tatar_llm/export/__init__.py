@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tatar_llm.export.gguf import export_gguf
 from tatar_llm.export.hf import export_hf
+from tatar_llm.export.onnx import export_onnx
 
-__all__ = ["EXPORTS", "Export", "export_gguf", "export_hf"]
+__all__ = ["EXPORTS", "Export", "export_gguf", "export_hf", "export_onnx"]
 
 
 @dataclass(frozen=True)
@@ -26,4 +27,5 @@ class Export:
 EXPORTS = {
     "hf": Export(export_hf, ("float32", "bfloat16"), "reloaded with transformers: equal logits, equal ids"),
     "gguf": Export(export_gguf, ("f16", "f32", "bf16", "q8_0"), "asked llama.cpp: equal ids, equal probabilities but for rounding"),
+    "onnx": Export(export_onnx, ("f32", "int8"), "run in onnxruntime: equal logits, or with int8 nearly as few nats a token"),
 }

@@ -45,6 +45,29 @@ ollama create my-model -f Modelfile && ollama run my-model
 """)
 
 
+def onnx_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig) -> str:
+    """README.md beside model.onnx."""
+    prompt = json.dumps(_language(place, facts)[2], ensure_ascii=False)
+    cache = f"{config.n_layer}, 1, {config.n_kv_head}, 0, {config.head_dim}"
+    return _card(place, facts, config, "onnx", f"""One graph reads a prompt and single tokens alike: `ids` (batch, new tokens), `past_keys` and `past_values` (layers, batch,
+key-value heads, tokens before, width of a head) give `logits`, and `keys` and `values` to pass on. No position may go beyond the context.
+
+```python
+import numpy, onnxruntime, tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+session = onnxruntime.InferenceSession("model.onnx")
+new = [2, *tokenizer.encode({prompt}).ids]  # 2 is <bos>
+ids, keys, values = [], numpy.zeros(({cache}), numpy.float32), numpy.zeros(({cache}), numpy.float32)
+while len(ids) < 20:
+    logits, keys, values = session.run(None, {{"ids": [new], "past_keys": keys, "past_values": values}})
+    new = [int(logits[0, -1].argmax())]
+    ids += new
+print(tokenizer.decode(ids))
+```
+""")
+
+
 def _language(place: ModelPlace, facts: dict[str, Any]) -> tuple[str, str, str]:
     """The language's English name, its own name, and a prompt in it."""
     code = facts.get("language") or ""
