@@ -68,7 +68,7 @@ def one_error(done: SimpleNamespace, code: int) -> str:
         (["run", "--minutes", "soon"], "--minutes"),
         (["generate", "x", "--samples", "-1"], "-1 must lie between 0 and 10000"),
         (["export"], "format"),
-        (["export", "onnx"], "'onnx'"),
+        (["export", "coreml"], "'coreml'"),
     ],
 )
 def test_wrong_usage_is_2(call: Callable[..., SimpleNamespace], arguments: list[str], said: str) -> None:

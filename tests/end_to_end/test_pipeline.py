@@ -175,12 +175,9 @@ def test_the_list_of_runs(second: SimpleNamespace) -> None:
 
 def test_the_models_are_measured_where_they_fit(second: SimpleNamespace) -> None:
     root = str(second.workspace.root)
-    assert inside("evaluate", "--workspace", root, "--model", "002", "--samples", "1").code == 0
-    done = inside("evaluate", "--workspace", root, "--model", "001", "--samples", "1")
+    done = inside("evaluate", "--workspace", root, "--model", "001", "--samples", "1", "--json")
     assert done.code == 0, "a model of an earlier tokenizer reads the same held-out text in its own tokens"
-    file = str(second.workspace.val_text)
-    done = inside("evaluate", "--workspace", root, "--model", "001", "--samples", "0", "--file", file, "--json")
-    assert done.code == 0 and 0 < json.loads(done.out)["bits_per_byte"] < 8
+    assert 0 < json.loads(done.out)["bits_per_byte"] < 8
 
 
 @in_checkout
