@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tatar_llm.errors import TatarLLMError
+from tatar_llm.evaluation import tree as tree_module
 from tatar_llm.evaluation.likelihood import log_likelihoods, split_tokens, token_nats
 
 
@@ -46,14 +47,33 @@ def test_batches_do_not_change_the_numbers(tiny_model) -> None:
 
 
 def test_a_common_beginning_is_read_once_to_the_same_effect(tiny_model, tiny_tokenizer, monkeypatch) -> None:
-    from tatar_llm.evaluation import likelihood
-
     items = [("Бу бик озын башлангыч сүз.", ending) for ending in (" Әйе", " юк шул", " белмим әле", " Ә")]
     items += [("Башка.", " соң"), ("Бу бик озын башлангыч сүз.", " тагын")]
-    alone = log_likelihoods(tiny_model, *tiny_tokenizer, items)
-    monkeypatch.setattr(likelihood, "SHARED_FROM", 4)
+    alone = [float(log_likelihoods(tiny_model, *tiny_tokenizer, [item])[0]) for item in items]
     assert log_likelihoods(tiny_model, *tiny_tokenizer, items) == pytest.approx(alone, abs=1e-3)
     assert len({round(value, 4) for value in alone}) == len(items)
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.lists(st.lists(st.integers(16, 19), min_size=2, max_size=9), min_size=1, max_size=12), tail=st.integers(1, 8), most=st.integers(8, 20))
+def test_trees_hold_every_text_once(rows: list[list[int]], tail: int, most: int) -> None:
+    scored = [min(tail, len(row) - 1) for row in rows]
+    trees = tree_module._trees(rows, scored, most)
+    seen = []
+    for tree in trees:
+        assert len(tree.tokens) <= most
+        paths = [[] for _ in tree.tokens]
+        for node, (token, parent) in enumerate(zip(tree.tokens, tree.parents, strict=True)):
+            assert parent < node
+            paths[node] = [*(paths[parent] if parent >= 0 else []), token]
+            assert tree.ancestors()[node].sum() == len(paths[node]) == tree.depths[node] + 1
+        assert len({tuple(path) for path in paths}) == len(paths), "nothing is read twice"
+        edges = {number: (node, token) for (node, token), number in tree.edges.items()}
+        for number, mine in tree.members:
+            row = rows[number]
+            assert [[*paths[edges[edge][0]], edges[edge][1]] for edge in mine] == [row[:end] for end in range(len(row) - scored[number] + 1, len(row) + 1)]
+            seen.append(number)
+    assert sorted(seen) == list(range(len(rows)))
 
 
 def test_a_context_that_is_too_long_loses_its_beginning(tiny_model, tiny_tokenizer) -> None:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from tatar_llm.evaluation.copying import words
 from tatar_llm.evaluation.statistics import Measure, bootstrap
-from tatar_llm.generation import Settings, stream
+from tatar_llm.generation import Settings, generate_batch
 from tatar_llm.model import GPT
 
 PROMPT_WORDS, TRUE_WORDS = 16, 24
@@ -42,10 +42,10 @@ def continuations(
     chrF++ (Popović 2017) and BLEU are sacrebleu's; they are left out where it is not installed. ``repetition`` is the share
     of words that repeat a run of four words of the same text, ``distinct`` the share of different word pairs.
     """
-    made = []
-    for number, (prompt, true) in enumerate(prompts):
-        text = "".join(stream(model, tokenizer, tok_config, prompt, Settings(NEW_TOKENS, seed=number)))
-        made.append({"prompt": prompt, "true": true, "continuation": " ".join(text.split(" ")[: TRUE_WORDS + 1]).strip()})
+    settings = [Settings(NEW_TOKENS, seed=number) for number in range(len(prompts))]
+    found = generate_batch(model, tokenizer, tok_config, [prompt for prompt, _ in prompts], settings)
+    made = [{"prompt": prompt, "true": true, "continuation": " ".join(texts[0].text.split(" ")[: TRUE_WORDS + 1]).strip()}
+            for (prompt, true), texts in zip(prompts, found, strict=True)]  # fmt: skip
     texts = [row["continuation"] for row in made]
     measures = []
     try:

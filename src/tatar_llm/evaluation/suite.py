@@ -24,7 +24,7 @@ from tatar_llm.evaluation.report import write_report
 from tatar_llm.evaluation.segmentation import morpheme_agreement, token_statistics
 from tatar_llm.evaluation.statistics import Measure
 from tatar_llm.evaluation.suggestions import WordTrigram, sentences, suggestions
-from tatar_llm.generation import Settings, stream
+from tatar_llm.generation import Settings, generate_batch
 from tatar_llm.languages import Language, find_language
 from tatar_llm.model import GPT, load_model, load_model_file
 from tatar_llm.tokenizer import TokenFile, load_tokenizer, read_tokens
@@ -241,13 +241,11 @@ def _has_generated(workspace: Workspace, subject: Subject) -> bool:
 
 def prompted(subject: Subject, count: int) -> list[dict[str, Any]]:
     """Continuations of the language's prompts, seeds 0, 1, 2, ...: all of them, none selected."""
-    prompts = subject.language.prompts
-    made = []
-    for number in range(count):
-        prompt = prompts[number % len(prompts)]
-        settings = Settings(max_new_tokens=SAMPLE_TOKENS, seed=number)
-        made.append({"prompt": prompt, "continuation": "".join(stream(*subject.all, prompt, settings)), "seed": number})
-    return made
+    prompts = [subject.language.prompts[number % len(subject.language.prompts)] for number in range(count)]
+    settings = [Settings(max_new_tokens=SAMPLE_TOKENS, seed=number) for number in range(count)]
+    found = generate_batch(*subject.all, prompts, settings)
+    return [{"prompt": prompt, "continuation": texts[0].text, "seed": number}
+            for number, (prompt, texts) in enumerate(zip(prompts, found, strict=True))]  # fmt: skip
 
 
 def _samples(subject: Subject, workspace: Workspace, count: int) -> dict[str, Any]:

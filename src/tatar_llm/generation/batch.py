@@ -142,8 +142,9 @@ class Batch:
         row = self.rows[place]
         cache = self.store.rows(place, place + 1)
         cache.position = start
-        logits, _ = self.model(torch.tensor([row.ids[start:]], device=self.model.device), cache=cache)
-        row.inside, row.logits = cache.position, logits[0, -1].float().cpu().numpy()
+        ids = torch.tensor([row.ids[start:]], device=self.model.device)
+        logits, _ = self.model(ids, cache=cache, at=torch.tensor([ids.size(1) - 1], device=self.model.device))
+        row.inside, row.logits = cache.position, logits[0].float().cpu().numpy()
 
     def _room(self, rows: int) -> KVCache:
         return KVCache(self.model.config, rows, self.block, self.model.device, self.model.embedding.weight.dtype)

@@ -141,8 +141,9 @@ class Suggester:
         shared = min(shared, len(ids) - 1)  # the last one again: its answer is wanted
         one = self.cache.rows(0, 1)
         one.position = shared
-        hidden, _ = self.model(torch.tensor([ids[shared:]], device=self.model.device), cache=one)
-        self.next = hidden[0, -1].float().log_softmax(dim=-1).cpu().numpy()
+        last = torch.tensor([len(ids) - shared - 1], device=self.model.device)
+        logits, _ = self.model(torch.tensor([ids[shared:]], device=self.model.device), cache=one, at=last)
+        self.next = logits[0].float().log_softmax(dim=-1).cpu().numpy()
         for store in (self.cache.keys, self.cache.values):
             store[:, 1:, :, shared : len(ids)] = store[:, :1, :, shared : len(ids)]
         self.read, self.cache.position = ids, len(ids)

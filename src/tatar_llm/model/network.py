@@ -109,7 +109,8 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=0.02 / (math.sqrt(2 * self.config.n_layer) if into_stream else 1))
 
     def forward(
-        self, idx: Tensor, targets: Tensor | None = None, cache: Cache | None = None, return_logits: bool = True
+        self, idx: Tensor, targets: Tensor | None = None, cache: Cache | None = None, return_logits: bool = True,
+        at: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Logits for the token after each position and, with `targets`, the mean cross-entropy in nats.
 
@@ -118,9 +119,10 @@ class GPT(nn.Module):
             targets: the ids that should come next (B, T); -100 is not scored.
             cache: keys and values of the tokens before; the T tokens are added to it.
             return_logits: False with `targets` scores chunk by chunk and never holds all logits (training does this).
+            at: places (n,) of the B x T, counted through, whose logits are wanted; None: all.
 
         Returns:
-            logits (B, T, V), or None when not wanted; and a scalar loss, or None without targets.
+            logits (B, T, V), with `at` (n, V), or None when not wanted; and a scalar loss, or None without targets.
 
         Raises:
             TatarLLMError: the sequence is longer than the context.
@@ -145,6 +147,8 @@ class GPT(nn.Module):
         x = self.norm(x)
         if targets is not None and not return_logits:
             return None, self._loss(x, targets)
+        if at is not None:
+            return self.head(x.view(-1, x.size(-1))[at]), None
         logits = self.head(x)  # (B, T, V)
         if targets is None:
             return logits, None
