@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from tatar_llm.errors import TatarLLMError
 from tatar_llm.generation.sampling import Settings, choose, log_softmax, random_source
 from tatar_llm.model import GPT, KVCache, RaggedCache
 
@@ -108,6 +109,8 @@ class Batch:
         logits = row.logits
         if row.first is not None:
             logits, row.first = np.where(row.first, logits, -np.inf), None
+        if not np.isfinite(logits.max()):
+            raise TatarLLMError("the model answers NaN: its weights are damaged, train it again or take another --model")
         token = choose(logits, row.settings, row.source, row.ids)
         if token == row.stop:
             row.finished = "stop"
@@ -155,6 +158,13 @@ class Batch:
             larger = self._room(max(wanted, 2 * have))
             larger.keys[:, :have], larger.values[:, :have] = self.store.keys, self.store.values
             self.store = larger
+
+
+@torch.inference_mode()
+def prompt_scores(model: GPT, ids: Sequence[int], count: int) -> list[TokenScore]:
+    """How likely each token of a text but the first is, (len(ids) - 1); at most block_size ids."""
+    logits, _ = model(torch.tensor([list(ids)], device=model.device))
+    return [_score(row, token, count) for row, token in zip(logits[0].float().cpu().numpy(), ids[1:], strict=False)]
 
 
 def _score(logits: np.ndarray, token: int, count: int) -> TokenScore:
