@@ -15,12 +15,12 @@ from typing import Any
 class LlamaCpp:
     """A GGUF file served by llama.cpp on loopback."""
 
-    def __init__(self, file: str, context: int, threads: int = 0) -> None:
+    def __init__(self, file: str, context: int, threads: int = 0, texts: int = 1) -> None:
         import xllamacpp
 
         params = xllamacpp.CommonParams()
         params.model.path = file
-        params.n_ctx, params.n_parallel, params.n_predict = context, 1, -1
+        params.n_ctx, params.n_parallel, params.n_predict = context * texts, texts, -1
         params.verbosity, params.warmup, params.cache_prompt = 0, False, False
         if threads:
             params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads

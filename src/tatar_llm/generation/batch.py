@@ -10,7 +10,7 @@ import torch
 
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.generation.sampling import Settings, choose, log_softmax, random_source
-from tatar_llm.model import GPT, KVCache, RaggedCache
+from tatar_llm.model import GPT, Cache, KVCache, RaggedCache, Step
 
 
 @dataclass
@@ -52,8 +52,9 @@ class Batch:
     read again, so that text of any length can be made.
     """
 
-    def __init__(self, model: GPT, rows: int = 1) -> None:
+    def __init__(self, model: GPT, rows: int = 1, pass_one: Step | None = None) -> None:
         self.model, self.block = model, model.config.block_size
+        self.pass_one = pass_one
         self.rows: list[Row] = []
         self.store = self._room(rows)
 
@@ -131,21 +132,31 @@ class Batch:
                 self._read(place)
             else:
                 together.append(place)
+        if not together:
+            return
         if len(together) == len(self.rows) > 1:
-            newest = torch.tensor([[row.ids[-1]] for row in self.rows], device=self.model.device)
-            logits, _ = self.model(newest, cache=RaggedCache(self.store, [row.inside for row in self.rows]))
-            for row, found in zip(self.rows, logits[:, -1].float().cpu().numpy(), strict=True):
-                row.inside, row.logits = row.inside + 1, found
+            cache: Cache = RaggedCache(self.store, [row.inside for row in self.rows])
+            self._next(self.rows, cache)
             return
         for place in together:  # one alone, or beside one that had to be read again
-            self._read(place, self.rows[place].inside)
+            cache = self.store.rows(place, place + 1)
+            cache.position = self.rows[place].inside
+            self._next([self.rows[place]], cache)
 
-    def _read(self, place: int, start: int = 0) -> None:
-        """Put a row's ids from `start` on into the cache."""
+    def _next(self, rows: Sequence[Row], cache: Cache) -> None:
+        """Put the newest token of each row into the cache."""
+        if self.pass_one is None:
+            self.pass_one = Step(self.model)
+        newest = torch.tensor([row.ids[-1] for row in rows], device=self.model.device)
+        for row, found in zip(rows, self.pass_one(newest, cache).float().cpu().numpy(), strict=True):
+            row.inside, row.logits = row.inside + 1, found
+
+    def _read(self, place: int) -> None:
+        """Put all of a row's ids into the cache."""
         row = self.rows[place]
         cache = self.store.rows(place, place + 1)
-        cache.position = start
-        ids = torch.tensor([row.ids[start:]], device=self.model.device)
+        cache.position = 0
+        ids = torch.tensor([row.ids], device=self.model.device)
         logits, _ = self.model(ids, cache=cache, at=torch.tensor([ids.size(1) - 1], device=self.model.device))
         row.inside, row.logits = cache.position, logits[0].float().cpu().numpy()
 

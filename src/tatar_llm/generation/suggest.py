@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.model import GPT, KVCache
+from tatar_llm.model import GPT, KVCache, Step
 from tatar_llm.tokenizer import encode_text
 from tatar_llm.tokenizer.load import piece_bytes, token_bytes
 
@@ -59,12 +59,13 @@ class Suggester:
         TatarLLMError: the tokenizer does not belong to the model.
     """
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], *, width: int = WIDTH) -> None:
+    def __init__(self, model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], *, width: int = WIDTH, pass_one: Step | None = None) -> None:
         size = tokenizer.get_vocab_size()
         if size > model.config.vocab_size:
             raise TatarLLMError("this tokenizer does not belong to this model: its ids go beyond the model's vocabulary")
         self.model, self.tokenizer, self.bos = model.eval(), tokenizer, tok_config["bos_token_id"]
         self.width, self.block = width, model.config.block_size
+        self.pass_one = pass_one or Step(model)
         self.most = min(CONTEXT, max(1, self.block - ROUNDS))
         self.rounds = min(ROUNDS, self.block - self.most)
         self.cache = KVCache(model.config, width, self.block, model.device, model.embedding.weight.dtype)
@@ -194,9 +195,9 @@ class Suggester:
     def _forward(self, rows: list[_Beginning]) -> Tensor:
         """Log-probabilities of the token after each beginning, (rows, V)."""
         cache = self.cache.rows(0, len(rows))
-        logits, _ = self.model(torch.tensor([[one.tokens[-1]] for one in rows], device=self.model.device), cache=cache)
+        logits = self.pass_one(torch.tensor([one.tokens[-1] for one in rows], device=self.model.device), cache)
         self.cache.position = cache.position
-        return logits[:, -1].float().log_softmax(dim=-1).cpu()
+        return logits.float().log_softmax(dim=-1).cpu()
 
 
 def suggest(model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], text: str, n: int = 3) -> list[Suggestion]:

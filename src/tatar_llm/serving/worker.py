@@ -30,7 +30,7 @@ from tatar_llm.generation import (
     TokenScore,
     starts_with_space,
 )
-from tatar_llm.model import GPT
+from tatar_llm.model import GPT, Step
 
 T = TypeVar("T")
 
@@ -102,8 +102,9 @@ class Worker:
         self.model, self.tokenizer, self.tok_config = model.eval(), tokenizer, tok_config
         self.limits = limits or Limits()
         self.spaces = starts_with_space(tokenizer, model.config.vocab_size)
-        self.suggester = Suggester(model, tokenizer, tok_config)
-        self.batch = Batch(model, self.limits.rows)
+        self.pass_one = Step(model)
+        self.suggester = Suggester(model, tokenizer, tok_config, pass_one=self.pass_one)
+        self.batch = Batch(model, self.limits.rows, self.pass_one)
         self.going: dict[Row, _Going] = {}
         self.waiting: deque[Job] = deque()
         self.calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
@@ -260,7 +261,7 @@ class Worker:
             calls, self.calls = self.calls, deque()
             self.going.clear()
             self.waiting.clear()
-        self.batch = Batch(self.model, self.limits.rows)
+        self.batch = Batch(self.model, self.limits.rows, self.pass_one)
         for job in jobs:
             _deliver(job, error)
         for _, future in calls:
