@@ -114,12 +114,33 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     _add_model(suggest)
 
     export = verb("export", "write the model for other programs")
-    export.add_argument("format", choices=("hf", "gguf", "onnx"),
-                        help="hf: a Hugging Face folder (transformers, vLLM); gguf: llama.cpp, Ollama; onnx: onnxruntime, also in a browser")
+    export.add_argument("format", choices=("hf", "gguf", "onnx", "web"),
+                        help="hf: a Hugging Face folder (transformers, vLLM); gguf: llama.cpp, Ollama; onnx: onnxruntime; web: a page that "
+                             "runs the model in the browser, without a server or a network")
     _add_model(export)
-    export.add_argument("--dtype", default="", help="hf: float32 or bfloat16; gguf: f16, f32, bf16 or q8_0; onnx: f32 or int8; the first is the default")
+    export.add_argument("--dtype", default="", help="hf: float32 or bfloat16; gguf: f16, f32, bf16 or q8_0; onnx: f32 or int8; web: int8 or f32; the first is the default")
+    export.add_argument("--runtime", default="", metavar="FILE", help="web: the archive of onnxruntime-web, where npm is not at hand")
     export.add_argument("--out", default="", metavar="DIR", help="folder to write, instead of exports/FORMAT")
     _add_force(export)
+
+    publish = verb("publish", "upload the model with its card to the Hugging Face Hub, private unless --public")
+    publish.add_argument("repo", metavar="USER/NAME", help="the repository on the Hub; made where there is none")
+    _add_model(publish)
+    publish.add_argument("--public", action="store_true", help="for everyone to see")
+    publish.add_argument("--dry_run", action="store_true", help="show the files and the card, and send nothing")
+    publish.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16: half the size")
+    publish.add_argument("--licence", default="", metavar="ID", help="the model's, as the Hub writes it: mit, cc-by-4.0; that of the text, if all of it has one")
+    publish.add_argument("--message", default="", help="of the commit")
+    publish.add_argument("--force", action="store_true", help="also into a repository that holds something else")
+
+    serve = verb("serve", "answer requests over HTTP as OpenAI's API does, until Ctrl-C", json=False)
+    _add_model(serve)
+    serve.add_argument("--host", default="127.0.0.1", help="127.0.0.1, the default: this machine alone; 0.0.0.0: the whole network")
+    serve.add_argument("--port", type=_port, default=8000, help="8000; 0 takes a free one")
+    serve.add_argument("--api_key", default="", metavar="KEY", help="what clients must send; or set $TATAR_LLM_API_KEY, which others on this machine cannot read")
+    serve.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="a site whose pages may call the server, as https://example.org; may be given several times")
+    serve.add_argument("--web", action="store_true", help="also a page for people: completion, suggestions and chat")
+    serve.add_argument("--max_tokens", type=_count, default=4096, help="new tokens that one text may have (default 4096)")
 
     doctor = verb("doctor", "what this machine can do, and what would be chosen")
     doctor.add_argument("--report", action="store_true", help="write doctor-report.md: all that a bug report needs")
@@ -172,6 +193,13 @@ def _processes(text: str) -> int:
     value = int(text)
     if not 1 <= value <= 64:
         raise argparse.ArgumentTypeError(f"{text} processes: one machine takes 1 to 64")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: they go from 1 to 65535, and 0 takes a free one")
     return value
 
 

@@ -19,7 +19,7 @@ from tatar_llm.config import (
     load_recipe,
 )
 from tatar_llm.console import first_process, human_bytes, human_time, say
-from tatar_llm.errors import UsageError
+from tatar_llm.errors import TatarLLMError, UsageError
 from tatar_llm.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -305,11 +305,56 @@ def export(args: argparse.Namespace) -> int:
     dtype = args.dtype or kind.dtypes[0]
     if dtype not in kind.dtypes:
         raise UsageError(f"--dtype {dtype}: export {args.format} knows {', '.join(kind.dtypes)}")
+    if args.runtime and args.format != "web":
+        raise UsageError(f"--runtime belongs to export web: export {args.format} needs none")
     workspace = writable_workspace(args)
     place = find_model(workspace, args.model)
-    folder = kind.write(workspace, place, args.out, force=args.force, dtype=dtype)
+    more = {"runtime": args.runtime} if args.runtime else {}
+    folder = kind.write(workspace, place, args.out, force=args.force, dtype=dtype, **more)
     say(f"exported {place.name} -> {folder} ({kind.proof})")
     emit(args, {"model": place.name, "folder": str(folder)})
+    return 0
+
+
+def publish(args: argparse.Namespace) -> int:
+    """Upload the model to the Hugging Face Hub."""
+    from tatar_llm.export.hub import Publication
+    from tatar_llm.export.hub import publish as publish_model
+    from tatar_llm.training import find_model
+    from tatar_llm.training.runs import SHIPPED
+
+    workspace = Workspace(args.workspace)
+    place = find_model(workspace, args.model)
+    if place.name == SHIPPED and args.model != SHIPPED:
+        raise TatarLLMError(
+            "nothing has been trained here, and the shipped model needs no publishing: whoever installs tatar-llm has it. "
+            "Train one with `tatar-llm run`; to publish a copy all the same, take --model shipped"
+        )
+    done = publish_model(
+        workspace, place,
+        Publication(args.repo, args.public, args.dtype, args.message, args.licence, args.force, args.dry_run),
+    )  # fmt: skip
+    if args.dry_run:
+        say(f"dry run: nothing was sent{'' if args.json else '; the card, README.md:'}")
+    else:
+        say(f"published {place.name}, commit {done['commit'][:8]}")
+    if not args.json:
+        print(done["card"] if args.dry_run else done["url"])
+    emit(args, done)
+    return 0
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Answer requests until told to stop."""
+    from tatar_llm.serving import Limits
+    from tatar_llm.serving import serve as answer_requests
+    from tatar_llm.training import find_model
+
+    place = find_model(Workspace(args.workspace), args.model)
+    introduce(place)
+    answer_requests(
+        place, host=args.host, port=args.port, api_key=args.api_key, cors=args.cors, web=args.web, limits=Limits(tokens=args.max_tokens)
+    )
     return 0
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import importlib.util
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import fake_hub
 import pytest
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -37,17 +36,13 @@ def texts_of(given: Input) -> list[list[str]]:
     return [document for batch in given.batches() for document in batch]
 
 
-class Site(http.server.ThreadingHTTPServer):
-    """One data set of a few files; `broken` makes it misbehave."""
-
-    daemon_threads = True
+class Site(fake_hub.Hub):
+    """One data set of a few files."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.dataset = "HuggingFaceFW/fineweb-2"
         self.commit = "a" * 40
-        self.broken = ""
-        self.seen: list[tuple[str, str | None]] = []
         self.files: dict[str, bytes] = {}
         for number, texts in enumerate(TEXTS):
             path = folder / "x.parquet"
@@ -62,19 +57,9 @@ class Site(http.server.ThreadingHTTPServer):
     def downloads(self) -> list[str]:
         return [path.rpartition("/")[2] for path, _ in self.seen if "/resolve/" in path]
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that leave are part of the game."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(fake_hub.HubHandler):
     server: Site
-
-    def log_message(self, *args: Any) -> None:
-        pass
 
     def do_GET(self) -> None:
         site = self.server
@@ -115,28 +100,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(404, b'{"error": "no such folder"}', {"X-Error-Code": "EntryNotFound"})
         return self.json(list(reversed(rows.values())))
 
-    def json(self, value: Any) -> None:
-        self.answer(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Type": "application/octet-stream", "Content-Length": str(len(body))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     server = Site(tmp_path)
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read from the environment once
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with fake_hub.at_work(server, tmp_path / "hf", monkeypatch):
+        yield server
 
 
 @pytest.fixture

@@ -109,7 +109,9 @@ def test_the_config(exported: Path) -> None:
     assert loaded.vocab_size == 400
     generation = transformers.GenerationConfig.from_pretrained(exported)
     assert (generation.temperature, generation.top_k, generation.max_new_tokens) == (0.8, 40, 60)
-    assert generation.do_sample and generation.eos_token_id == 3
+    assert generation.do_sample and (generation.pad_token_id, generation.bos_token_id, generation.eos_token_id) == (0, 2, 3)
+    bare = transformers.AutoModel.from_pretrained(exported)
+    assert bare(torch.tensor([[2, 5, 9]])).last_hidden_state.shape == (1, 3, 64)
 
 
 def test_the_weights(exported: Path) -> None:
@@ -128,6 +130,7 @@ def test_the_tokenizer(exported: Path, tiny_tokenizer: tuple) -> None:
     theirs = transformers.AutoTokenizer.from_pretrained(exported)
     assert (theirs.pad_token, theirs.unk_token, theirs.bos_token, theirs.eos_token) == ("<pad>", "<unk>", "<bos>", "<eos>")
     assert theirs.model_max_length == 32
+    assert theirs.chat_template is None, "a model that only continues text is no chat model"
     for text in ("<eos>", "бер <bos><|user|> ике", "Җәй , ?!  'S", "e\u0301", "", "\n\n"):
         ids = encode_text(tokenizer, text)
         assert theirs(text)["input_ids"] == [2, *ids]
@@ -142,7 +145,7 @@ def test_the_tokenizer(exported: Path, tiny_tokenizer: tuple) -> None:
 
 def test_the_card(exported: Path) -> None:
     card = (exported / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlanguage:\n- tat\n")
+    assert card.startswith("---\nlanguage:\n- \"tt\"\n")
     for part in ("Tatar language model", "made-up", "1.234", "AutoTokenizer.from_pretrained", "invents facts", "001-tiny"):
         assert part in card, part
     for name in ("README.md", "config.json", "tokenizer_config.json"):
@@ -150,6 +153,7 @@ def test_the_card(exported: Path) -> None:
     assert read_json(exported / "config.json")["tatar_llm"]["bits_per_byte"] == 1.234
 
 
+@pytest.mark.slow
 def test_the_command_of_the_card_runs(exported: Path) -> None:
     card = (exported / "README.md").read_text(encoding="utf-8")
     code = card.split("```python\n")[1].split("```")[0].replace('"path/to/this/folder"', json.dumps(str(exported)))
@@ -317,11 +321,14 @@ def test_settings_of_transformers_come_back(monkeypatch: pytest.MonkeyPatch, bef
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     else:
         monkeypatch.setenv("HF_HUB_OFFLINE", before)
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     with pytest.raises(ZeroDivisionError), hf_module._quiet():
-        assert os.environ["HF_HUB_OFFLINE"] == "1"
+        assert os.environ["HF_HUB_OFFLINE"] == "1" and constants.HF_HUB_OFFLINE
         raise ZeroDivisionError
-    assert os.environ.get("HF_HUB_OFFLINE") == before
+    assert os.environ.get("HF_HUB_OFFLINE") == before and not constants.HF_HUB_OFFLINE
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (verbosity, bars)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from tatar_llm.export.gguf import export_gguf
 from tatar_llm.export.hf import export_hf
 from tatar_llm.export.onnx import export_onnx
+from tatar_llm.export.web import export_web
 
-__all__ = ["EXPORTS", "Export", "export_gguf", "export_hf", "export_onnx"]
+__all__ = ["EXPORTS", "Export", "export_gguf", "export_hf", "export_onnx", "export_web"]
 
 
 @dataclass(frozen=True)
@@ -28,4 +29,5 @@ EXPORTS = {
     "hf": Export(export_hf, ("float32", "bfloat16"), "reloaded with transformers: equal logits, equal ids"),
     "gguf": Export(export_gguf, ("f16", "f32", "bf16", "q8_0"), "asked llama.cpp: equal ids, equal probabilities but for rounding"),
     "onnx": Export(export_onnx, ("f32", "int8"), "run in onnxruntime: equal logits, or with int8 nearly as few nats a token"),
+    "web": Export(export_web, ("int8", "f32"), "open index.html in a browser"),
 }

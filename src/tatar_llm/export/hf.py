@@ -19,6 +19,7 @@ from torch import Tensor
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.card import hf_card
+from tatar_llm.export.record import read_record
 from tatar_llm.export.source import read_source, target_folder
 from tatar_llm.export.texts import CHECK_LINES, random_texts
 from tatar_llm.generation import Settings, generate
@@ -35,7 +36,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 GENERATION = {"do_sample": True, "temperature": 0.8, "top_k": 40, "max_new_tokens": 60}
 
 def export_hf(
-    workspace: Workspace, place: ModelPlace, out: str = "", *, force: bool = False, dtype: str = "float32"
+    workspace: Workspace, place: ModelPlace, out: str = "", *, force: bool = False, dtype: str = "float32", repo: str = "",
+    licence: str = "",
 ) -> Path:
     """Write the model at `place` as a folder that transformers loads, and prove it by loading it.
 
@@ -45,6 +47,8 @@ def export_hf(
         out: another folder. One that is empty or a former export is replaced.
         force: replace any other folder too.
         dtype: "float32", or "bfloat16" for half the size; the check is then against the rounded weights.
+        repo: USER/NAME on the Hub, for a card that names it.
+        licence: the Hub's identifier of the model's licence; empty takes that of its text, where all of it has the same.
 
     Returns:
         The folder.
@@ -64,7 +68,7 @@ def export_hf(
         write_json(folder / "generation_config.json", GENERATION | _special_ids(tok_config))
         write_json(folder / "tokenizer.json", hf_tokenizer(tokenizer, tok_config))
         write_json(folder / "tokenizer_config.json", hf_tokenizer_config(config, tok_config))
-        write_text(folder / "README.md", hf_card(place, source.facts, config))
+        write_text(folder / "README.md", hf_card(place, source.facts, config, read_record(workspace, place, source.facts), repo, licence))
         _check(folder, model, tokenizer, tok_config)
         gc.collect()  # Windows does not rename a folder with an open memory map in it
     return target
@@ -157,9 +161,16 @@ def _need_transformers() -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """transformers without its network, its warnings and its progress bars; all as before afterwards."""
+    restore = contextlib.ExitStack()
+    with contextlib.suppress(ImportError):
+        from huggingface_hub import (
+            constants,  # reads the variable once, here: what follows must not make it offline for good
+        )
+
+        restore.callback(setattr, constants, "HF_HUB_OFFLINE", constants.HF_HUB_OFFLINE)
+        constants.HF_HUB_OFFLINE = True
     before = os.environ.get("HF_HUB_OFFLINE")
     os.environ["HF_HUB_OFFLINE"] = "1"
-    restore = contextlib.ExitStack()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

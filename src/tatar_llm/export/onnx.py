@@ -58,7 +58,7 @@ def export_onnx(
         TatarLLMError: the libraries are missing; the folder holds something else; or onnxruntime does not compute the same.
             Nothing is written then.
     """
-    _need_libraries()
+    need_libraries("onnx")
     target = target_folder(workspace, place, "onnx", out, force)
     source = read_source(place)
     with whole_folder(target) as folder:
@@ -67,7 +67,7 @@ def export_onnx(
         write_json(folder / MARKER_FILE, {MARKER: source.marker | {"dtype": dtype}, "model": as_dict(source.config),
                                           "tokenizer": _special_tokens(source)})  # fmt: skip
         write_text(folder / "README.md", onnx_card(place, source.facts, source.config))
-        _check(folder / "model.onnx", source, dtype)
+        check_onnx(folder / "model.onnx", source, dtype)
     return target
 
 
@@ -138,12 +138,14 @@ def write_onnx(file: Path, model: GPT, dtype: str = "f32") -> None:
 
 
 class OnnxModel:
-    """An exported graph in onnxruntime, with its cache."""
+    """An exported graph in onnxruntime, with its cache; with `unfold`, weights stored in bytes become floats once, at the start."""
 
-    def __init__(self, file: Path, config: Any, threads: int = 0) -> None:
+    def __init__(self, file: Path, config: Any, threads: int = 0, *, unfold: bool = False) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        if unfold:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.intra_op_num_threads, options.log_severity_level = threads, 3
         self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.shape = (config.n_layer, 1, config.n_kv_head, 0, config.head_dim)
@@ -164,22 +166,23 @@ def _special_tokens(source: Source) -> dict[str, Any]:
     return {key: value for key, value in source.tok_config.items() if key.endswith(("_token", "_token_id")) or key == "vocab_size"}
 
 
-def _need_libraries() -> None:
+def need_libraries(kind: str) -> None:
+    """Raise TatarLLMError where what `export KIND` needs for a graph is missing."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise TatarLLMError('export onnx needs onnx, onnxscript and onnxruntime: pip install "tatar-llm[onnx]"') from error
+        raise TatarLLMError(f'export {kind} needs onnx, onnxscript and onnxruntime: pip install "tatar-llm[onnx]"') from error
 
 
-def _check(file: Path, source: Source, dtype: str) -> None:
+def check_onnx(file: Path, source: Source, dtype: str, *, unfold: bool = False) -> None:
     """Run the file on a text whole, in two parts and token by token; raises TatarLLMError naming the first difference."""
     ids = [source.tok_config["bos_token_id"], *encode_text(source.tokenizer, " ".join(CHECK_LINES))][: source.config.block_size]
     with torch.inference_mode():
         ours = source.model(torch.tensor([ids]))[0][0].numpy()
     try:
-        theirs = OnnxModel(file, source.config)
+        theirs = OnnxModel(file, source.config, unfold=unfold)
         ways = {"in one pass": [theirs(ids)]}
         theirs.clear()
         half = max(1, len(ids) // 2)
