@@ -207,7 +207,7 @@ def evaluate(args: argparse.Namespace) -> int:
     text = compare(workspace, reports) if several else markdown(reports[0])
     if not args.json:
         print(text)
-    say(f"report: {workspace.reports / ('comparison.md' if several else 'report.html')}")
+    say(f"report: {workspace.reports / ('comparison.md' if several else f'{args.protocol or "report"}.html')}")
     emit(args, {"models": reports} if several else reports[0])
     return 0
 

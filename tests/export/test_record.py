@@ -76,6 +76,14 @@ def test_all_of_it_is_told(workspace: Workspace, place: ModelPlace, tmp_path: Pa
     assert metadata(hf_card(place, FACTS, CONFIG, record, "sara/x", "cc-by-4.0"), tmp_path)["license"] == "cc-by-4.0"
 
 
+def test_the_flores_bits_stand_beside_the_report(workspace: Workspace, place: ModelPlace) -> None:
+    bits = PAIRS | {"name": "goldfish", "title": "FLORES bits", "value": 101.5}
+    write_json(workspace.reports / "goldfish.json", {"model": "001-x", "step": 90, "measures": [bits]})
+    assert [one["name"] for one in read_record(workspace, place, FACTS).report["measures"]] == ["pairs", "goldfish"]
+    write_json(workspace.reports / "goldfish.json", {"model": "000-other", "step": 90, "measures": [bits]})
+    assert [one["name"] for one in read_record(workspace, place, FACTS).report["measures"]] == ["pairs"]
+
+
 def test_a_text_prepared_since_is_not_taken_for_the_model_s(workspace: Workspace, place: ModelPlace) -> None:
     write_json(workspace.corpus_manifest, {"train": {"sha256": "other"}, "sources": [SHARDS]})
     texts = read_record(workspace, place, FACTS | {"generated_bytes": 5}).texts

@@ -9,12 +9,12 @@ from tatar_llm.evaluation.statistics import difference
 from tatar_llm.workspace import Workspace, write_json, write_text
 
 
-def write_report(workspace: Workspace, report: dict[str, Any]) -> None:
+def write_report(workspace: Workspace, report: dict[str, Any], name: str = "report") -> None:
     """Write the report in its three forms."""
     folder = workspace.reports
-    write_json(folder / "report.json", report)
-    write_text(folder / "report.md", markdown(report))
-    write_text(folder / "report.html", page(workspace, report))
+    write_json(folder / f"{name}.json", report)
+    write_text(folder / f"{name}.md", markdown(report))
+    write_text(folder / f"{name}.html", page(workspace, report))
 
 
 def markdown(report: dict[str, Any]) -> str:

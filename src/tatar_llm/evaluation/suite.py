@@ -87,7 +87,7 @@ def evaluate(
     workspace: Workspace, place: ModelPlace, *, suite: str = "light", inputs: Inputs | None = None, samples: int = SAMPLES,
     most_tokens: int = 0,
 ) -> dict[str, Any]:
-    """Measure a model and write reports/report.md, report.json and report.html.
+    """Measure a model and write reports/report.md, report.json and report.html; with a protocol, files of its name.
 
     Args:
         place: the model and its tokenizer.
@@ -108,7 +108,7 @@ def evaluate(
         report = _measured(workspace, subject, suite, inputs, samples, most_tokens)
     report["suite"] = suite
     report["seconds"] = round(time.monotonic() - started, 1)
-    write_report(workspace, report)
+    write_report(workspace, report, inputs.protocol or "report")
     return report
 
 

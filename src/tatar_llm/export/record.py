@@ -120,14 +120,19 @@ def _text(row: dict[str, Any], place: ModelPlace, code: str) -> Text:
 
 
 def _report(workspace: Workspace, place: ModelPlace, facts: dict[str, Any]) -> dict[str, Any]:
-    """The newest report on this model; a run is never overwritten, so its name and step tell it from any other."""
+    """The newest report on this model, with its FLORES bits; a run is never overwritten, so its name and step tell it from any other."""
+
+    def mine(report: Any) -> bool:
+        return (
+            isinstance(report, dict) and (report.get("model"), report.get("step")) == (place.name, facts.get("step"))
+            and all(isinstance(one, dict) and one.keys() >= MEASURE for one in _list(report.get("measures")))
+        )  # fmt: skip
+
     found = [_read(workspace.reports / "report.json"), *_list(_read(workspace.reports / "comparison.json").get("models"))]
-    for report in found:
-        if not isinstance(report, dict) or (report.get("model"), report.get("step")) != (place.name, facts.get("step")):
-            continue
-        if all(isinstance(one, dict) and one.keys() >= MEASURE for one in _list(report.get("measures"))):
-            return report
-    return {}
+    report = next(filter(mine, found), {})
+    if mine(goldfish := _read(workspace.reports / "goldfish.json")):
+        report = report | {"measures": _list(report.get("measures")) + _list(goldfish.get("measures"))}
+    return report
 
 
 def _list(value: Any) -> list[Any]:
