@@ -71,6 +71,7 @@ def export_web(
     _need_carried(source)
     parts = read_runtime(workspace, runtime)
     stored = source if dtype == "f32" else dataclasses.replace(source, model=rounded(source.model))
+    say("writing the page: about a minute")
     with whole_folder(target) as folder:
         graph = folder / "model.onnx"
         write_onnx(graph, stored.model)
