@@ -64,6 +64,9 @@ class TokenizerConfig:
     """Where tokenizer.json goes, instead of tokenizer/."""
 
 
+LONGEST_CONTEXT = 1 << 17
+
+
 @dataclass(frozen=True)
 class GPTConfig:
     """The network: the graph that transformers calls Qwen3 (RMSNorm, QK-norm, RoPE, SwiGLU, grouped queries)."""
@@ -112,6 +115,8 @@ class GPTConfig:
             raise TatarLLMError(f"n_head {self.n_head} is not divisible by n_kv_head {self.n_kv_head}")
         if self.vocab_size > 65535:
             raise TatarLLMError(f"vocab_size {self.vocab_size} is over 65535, the largest that a token file can hold")
+        if self.block_size > LONGEST_CONTEXT:
+            raise TatarLLMError(f"block_size {self.block_size:,} is over {LONGEST_CONTEXT:,} tokens")
         if not 0 <= self.dropout < 1:
             raise TatarLLMError(f"dropout {self.dropout} is outside [0, 1)")
 

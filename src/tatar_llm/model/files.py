@@ -56,11 +56,13 @@ def load_model(model_path: str | Path, device: str = "auto") -> tuple[GPT, GPTCo
     try:
         values = {key: value for key, value in content["config"].items() if key in field_names(GPTConfig)}
         config = dataclasses.replace(GPTConfig(**values), dropout=0.0)
-        model = GPT(config)
         weights = dict(content["model"])
+        if sum(value.numel() for value in weights.values()) != config.parameters():  # before memory is taken for what the config says
+            raise KeyError(f"{config.parameters():,} parameters are expected")
+        model = GPT(config)
         if config.tie_weights:
             weights["head.weight"] = weights["embedding.weight"]
         model.load_state_dict(weights)
-    except (RuntimeError, TypeError, KeyError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise TatarLLMError(f"{model_path}: the weights do not fit the config ({str(error).splitlines()[0]})") from error
     return model.to(find_device(device)).eval(), config

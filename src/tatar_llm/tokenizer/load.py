@@ -18,6 +18,11 @@ OTHERS = sorted(set(range(256)) - set(PRINTABLE))
 BYTES = {chr(byte): byte for byte in PRINTABLE} | {chr(256 + place): byte for place, byte in enumerate(OTHERS)}
 
 NEEDED = ("bos_token_id", "eos_token_id", "vocab_size")
+PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How text is cut before merging: the expression published with Llama 3."""
 
 
 def load_tokenizer(path: str | Path = "tokenizer") -> tuple[Tokenizer, dict[str, Any]]:
@@ -36,6 +41,7 @@ def load_tokenizer(path: str | Path = "tokenizer") -> tuple[Tokenizer, dict[str,
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises plain Exception for whatever it cannot parse
         raise TatarLLMError(f"{file} is not a readable tokenizer: run `tatar-llm tokenizer` again") from error
+    _check_rules(file)
     tokenizer.encode_special_tokens = True
     try:
         config = read_json(folder / "config.json")
@@ -48,7 +54,19 @@ def load_tokenizer(path: str | Path = "tokenizer") -> tuple[Tokenizer, dict[str,
         raise TatarLLMError(f"{folder / 'config.json'} lacks {', '.join(missing)}: run `tatar-llm tokenizer` again")
     if config["vocab_size"] != tokenizer.get_vocab_size():
         raise TatarLLMError(f"{folder}: tokenizer.json and config.json do not belong together")
+    if strange := [key for key in NEEDED[:2] if not (type(config[key]) is int and 0 <= config[key] < config["vocab_size"])]:
+        raise TatarLLMError(f"{folder / 'config.json'}: {strange[0]} is no id of this tokenizer")
     return tokenizer, config
+
+
+def _check_rules(file: Path) -> None:
+    """Refuse rules other than ours: everything here relies on them, and another's expression may take for ever on a text."""
+    told = read_json(file)
+    parts = (told.get("pre_tokenizer") or {}).get("pretokenizers") or [{}]
+    expressions = [part.get("pattern") for part in parts if part.get("type") == "Split"]
+    kinds = [part.get("type") for part in parts]
+    if told.get("normalizer") or kinds != ["Split", "ByteLevel"] or expressions != [{"Regex": PIECES}] or told["model"].get("type") != "BPE":
+        raise TatarLLMError(f"{file} cuts text by other rules than this program's tokenizers: run `tatar-llm tokenizer`")
 
 
 def _hf_config(tokenizer: Tokenizer, told: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from tatar_llm.config import TokenizerConfig, as_dict
 from tatar_llm.console import say
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.tokenizer.load import load_tokenizer
+from tatar_llm.tokenizer.load import PIECES, load_tokenizer
 from tatar_llm.tokenizer.report import write_report
 from tatar_llm.workspace import Workspace, fingerprint, sha256_file, whole_folder, write_json
 
@@ -28,10 +28,6 @@ SPECIAL_TOKENS = (
 )  # fmt: skip
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 LARGEST_VOCABULARY = 65535  # ids are stored as uint16
-PIECES = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 def build_tokenizer(texts: Iterator[str], vocab_size: int, min_frequency: int = 2) -> Tokenizer:
