@@ -35,6 +35,7 @@ def test_the_full_suite(own_workspace: Workspace, tiny_model) -> None:
     assert read_json(own_workspace.reports / "report.json")["bits_per_byte"] == report["bits_per_byte"]
     text = (own_workspace.reports / "report.md").read_text(encoding="utf-8")
     assert "Does it speak Tatar?" in text and "harmony case" in text and "by chance" in text
+    assert "A suggestion takes" in text and "Word triples counted on the training text" in text
     html = (own_workspace.reports / "report.html").read_text(encoding="utf-8")
     assert html.count("<table>") >= 3 and "<script" not in html and "http" not in html
     assert read_json(own_workspace.tokens / "five_gram.json")["bits_per_byte"] == report["baselines"]["5-gram"]

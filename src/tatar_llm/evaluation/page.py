@@ -49,7 +49,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _measures(report: dict[str, Any]) -> str:
-    from tatar_llm.evaluation.report import shown
+    from tatar_llm.evaluation.report import shown, typing_notes
 
     rows = []
     for measure in report.get("measures", []):
@@ -65,6 +65,7 @@ def _measures(report: dict[str, Any]) -> str:
         if measure["parts"]:
             inner = [[html.escape(name.replace("_", " ")), shown(value, measure["unit"])] for name, value in measure["parts"].items()]
             parts += f"<details><summary>{html.escape(measure['title'])}, by kind</summary>{_table(['', ''], inner)}</details>"
+    parts += "".join(f"<p>{html.escape(note)}</p>" for note in typing_notes(report.get("measures", [])))
     beside = ""
     if report.get("baselines"):
         own = [[f"<b>{html.escape(report['model'])}</b>", f"{report['bits_per_byte']:.3f}"]]

@@ -34,6 +34,8 @@ def markdown(report: dict[str, Any]) -> str:
             if published := measure["details"].get("published"):
                 lines += ["", "Published by Goldfish's authors on FLORES-200:", "", "| model | bits |", "|---|---:|"]
                 lines += [f"| {name} | {bits:.2f} |" for name, bits in published.items()]
+    if typing := typing_notes(report["measures"] if report.get("measures") else []):
+        lines += ["", *typing]
     if report.get("left_out"):
         lines += ["", "Left out: " + "; ".join(report["left_out"]) + "."]
     if report.get("tokenizer"):
@@ -41,6 +43,18 @@ def markdown(report: dict[str, Any]) -> str:
         lines += ["", "Tokenizer: " + ", ".join(f"{name} {value:,.2f}".removesuffix(".00") for name, value in found.items()) + "."]
     lines += _texts(report)
     return "\n".join(lines) + "\n"
+
+
+def typing_notes(measures: list[dict[str, Any]]) -> list[str]:
+    """What stands beside the word suggestions: their time, and a table of word triples on the same words."""
+    notes = []
+    if latency := next((one["details"] for one in measures if "p95_ms" in one["details"]), None):
+        notes.append(f"A suggestion takes {latency['p50_ms']:.0f} ms of one core (median), 95 of 100 at most {latency['p95_ms']:.0f} ms.")
+    counted = [one for one in measures if "trigram" in one["details"]]
+    if counted:
+        told = "; ".join(f"{one['title']} {shown(one['details']['trigram'], 'share')}" for one in counted)
+        notes.append(f"Word triples counted on the training text, on the same words: {told}.")
+    return notes
 
 
 def _notes(report: dict[str, Any]) -> list[str]:

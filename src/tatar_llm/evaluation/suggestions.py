@@ -69,10 +69,10 @@ def suggestions(
         title = f"right word among three after {letters} letters"
         measures.append(share(f"suggest_{letters}", title, right, clusters=mine.sentence[letters], details=beside | (latency if letters == 0 else {})))
     for buttons in (1, BUTTONS):
-        saved, value = _saved(mine, buttons)
-        beside = {"trigram": _saved(other, buttons)[1]} if other else {}
+        saved = _saved(mine, buttons)
+        beside = {"trigram": float(_saved(other, buttons).mean())} if other else {}
         title = f"keystrokes saved with {buttons} suggestion{'s' if buttons > 1 else ''}"
-        measures.append(Measure(f"saved_{buttons}", title, value, len(saved), bootstrap(saved), details=beside, outcomes=tuple(saved.tolist())))
+        measures.append(Measure(f"saved_{buttons}", title, float(saved.mean()), len(saved), bootstrap(saved), details=beside, outcomes=tuple(saved.tolist())))
     return measures
 
 
@@ -116,11 +116,10 @@ def typed(suggest: Suggest, lines: Sequence[str]) -> Typing:
     return done
 
 
-def _saved(done: Typing, buttons: int) -> tuple[np.ndarray, float]:
-    """Share of keystrokes saved: of each word, and of all together."""
+def _saved(done: Typing, buttons: int) -> np.ndarray:
+    """Keystrokes that each word saved, as a share of those of an average word: their mean is the share of all keystrokes."""
     keys = np.array(done.keys, dtype=float).reshape(-1, 3)
-    used = keys[:, 1 if buttons == 1 else 2]
-    return 1 - used / keys[:, 0], float(1 - used.sum() / keys[:, 0].sum())
+    return (keys[:, 0] - keys[:, 1 if buttons == 1 else 2]) / keys[:, 0].mean()
 
 
 class WordTrigram:
