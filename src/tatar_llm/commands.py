@@ -207,7 +207,8 @@ def evaluate(args: argparse.Namespace) -> int:
     text = compare(workspace, reports) if several else markdown(reports[0])
     if not args.json:
         print(text)
-    say(f"report: {workspace.reports / ('comparison.md' if several else f'{args.protocol or "report"}.html')}")
+    name = "comparison.md" if several else f"{args.protocol or 'report'}.html"
+    say(f"report: {workspace.reports / name}")
     emit(args, {"models": reports} if several else reports[0])
     return 0
 
