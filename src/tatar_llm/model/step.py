@@ -34,10 +34,11 @@ class Step:
             attention, ffn = block.attention, block.ffn
             qkv = torch.cat((attention.q.weight, attention.k.weight, attention.v.weight)) * block.attention_norm.weight * C
             gate_up = torch.cat((ffn.gate.weight, ffn.up.weight)) * block.ffn_norm.weight * C
-            self.layers.append((qkv.detach(), attention.out.weight.detach(), gate_up.detach(), ffn.down.weight.detach()))
+            self.layers.append((_turned(qkv), attention.out.weight.detach(), _turned(gate_up), ffn.down.weight.detach()))
             gains = torch.stack([attention.q_norm.weight] * self.heads + [attention.k_norm.weight] * config.n_kv_head) * D  # (H + K, D)
             tables.append(torch.stack((model.cos[:, None] * gains, signed[:, None] * gains.roll(half, -1)), dim=1))
         self.table = torch.stack(tables, dim=1).detach()  # (block, L, 2, H + K, D)
+        self.head = _turned(model.head.weight)
 
     def _unit(self, x: Tensor, width: float) -> Tensor:
         """RMSNorm without its gain and without the square root of the width, which the matrices hold."""
@@ -53,7 +54,7 @@ class Step:
         cosines, sines, mask = cosines.unbind(1), sines.unbind(1), cache.mask(1)
         x = F.embedding(ids, self.model.embedding.weight)  # (B, C)
         for layer, (qkv, out, gate_up, down) in enumerate(self.layers):
-            qk, v = F.linear(self._unit(x, wide), qkv).view(B, -1, D).split((self.both, K), dim=1)  # (B, H + K, D), (B, K, D)
+            qk, v = torch.mm(self._unit(x, wide), qkv).view(B, -1, D).split((self.both, K), dim=1)  # (B, H + K, D), (B, K, D)
             qk = self._unit(qk, narrow)
             qk = torch.addcmul(qk * cosines[layer], qk.roll(D // 2, -1), sines[layer])
             q, k = qk.split((H, K), dim=1)
@@ -62,7 +63,12 @@ class Step:
             if mask is not None:
                 scores = scores.masked_fill(~mask, -torch.inf)
             x = x + F.linear(torch.matmul(scores.softmax(dim=-1), v).view(B, -1), out)
-            gate, up = F.linear(self._unit(x, wide), gate_up).chunk(2, dim=-1)
+            gate, up = torch.mm(self._unit(x, wide), gate_up).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, down)
         cache.advance(1)
-        return F.linear(self._unit(x, wide) * (self.model.norm.weight * wide), self.model.head.weight)
+        return torch.mm(self._unit(x, wide) * (self.model.norm.weight * wide), self.head)
+
+
+def _turned(weight: Tensor) -> Tensor:
+    """(in, out) in memory: for a few rows and a wide output a third to a half faster on a CPU than (out, in)."""
+    return weight.detach().t().contiguous()
