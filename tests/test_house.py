@@ -20,7 +20,7 @@ ROOT = PACKAGE.parents[1]
 ROOMS = ("grammar", "corpus", "tokenizer", "model", "training", "generation", "evaluation", "export", "serving")
 BASE = {"config", "workspace", "device", "console", "errors", "languages"}
 TOP = {"__init__", "__main__", "cli", "commands", "doctor", "pipeline"}
-DOORS = ("01_prepare_data.py", "02_train_tokenizer.py", "03_train.py", "quick_test.py", "model.py", "utils.py")
+DOORS = ("01_prepare_data.py", "02_train_tokenizer.py", "03_train.py", "quick_test.py", "app.py", "model.py", "utils.py")
 FILES = sorted(PACKAGE.rglob("*.py"))
 in_checkout = pytest.mark.skipif(not (ROOT / "03_train.py").is_file(), reason="not a checkout")
 

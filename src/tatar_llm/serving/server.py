@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tatar_llm.console import say
@@ -61,11 +61,13 @@ def serve(
         say(f"listening on {where}: {'a page at / and ' if web else ''}OpenAI's API at {where}/v1; Ctrl-C ends it")
         if not _is_local(host) and not api_key:
             say(f"note: anybody who reaches {host} can use it; --api-key KEY (or ${KEY_VARIABLE}) asks for a key")
+        if web and api_key:
+            say("note: the page at / asks for no key; the key is for /v1")
         config = uvicorn.Config(
             app, http=protocol(), log_level="error", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=LAST_SECONDS,
         )  # fmt: skip
-        uvicorn.Server(config).run(sockets=[listening])
+        server(config, getattr(app.state, "endless", ())).run(sockets=[listening])
     finally:
         worker.close()
         listening.close()
@@ -107,6 +109,19 @@ def protocol() -> type[asyncio.Protocol]:
                 self.transport.close()
 
     return Impatient
+
+
+def server(config: Any, endless: Sequence[Callable[[], Any]]) -> Any:
+    """uvicorn's server, which ends by `endless` the streams that would go on for ever before it waits for the others."""
+    import uvicorn
+
+    class Ending(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            for end in endless:
+                end()
+            await super().shutdown(sockets)
+
+    return Ending(config)
 
 
 def _is_local(host: str) -> bool:
