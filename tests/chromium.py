@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -87,8 +88,9 @@ class Chromium:
         """The value of an expression as soon as it is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if found := self.run(code):
-                return found
+            with contextlib.suppress(AssertionError):  # while a page is left for another one, nothing can be asked
+                if found := self.run(code):
+                    return found
             time.sleep(0.05)
         raise AssertionError(f"never true: {code}; {self.problems}")
 

@@ -329,6 +329,8 @@ def browser(served: tuple[str, subprocess.Popen], tmp_path: Path) -> Iterator[Ch
     made.screen(1200, 900)
     made.open(served[0])
     made.wait("!!document.querySelector('.letters button') && document.documentElement.lang === 'tt'")
+    made.wait("performance.getEntriesByType('resource').filter(one => one.name.endsWith('/run/predict') && one.responseEnd).length > 1")
+    time.sleep(0.3)  # until what was answered is drawn: a button that moves is hard to hit
     yield made
     problems, requests = list(made.problems), list(made.requests)
     made.close()
@@ -380,6 +382,8 @@ def test_completion(browser: Chromium) -> None:
 @pytest.mark.slow
 def test_stop(browser: Chromium, served: tuple[str, subprocess.Popen]) -> None:
     browser.press_at(visible("button.label-wrap"))
+    browser.wait("[...document.querySelectorAll('input[type=number]')].filter(e => e.offsetParent).length === 4")
+    time.sleep(0.3)
     for place, number in ((0, 200), (3, 3)):
         browser.press_at(f"[...document.querySelectorAll('input[type=number]')].filter(e => e.offsetParent)[{place}]")
         browser.run("document.activeElement.select()")

@@ -315,7 +315,8 @@ class Page:
 
     def _begin(self, language: str) -> list[Any]:
         """In the language of the last visit."""
-        language = language if language in LANGUAGES else next(iter(LANGUAGES))
+        if language not in LANGUAGES or language == next(iter(LANGUAGES)):
+            return [self.gr.skip()] * (1 + len(self.speaking))
         return [language, *self._speak(language)]
 
 

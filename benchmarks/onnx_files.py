@@ -1,6 +1,6 @@
 """The ONNX files: size, load time, time a token, bits per byte on held-out text, beside the network in torch.
 
-    python benchmarks/onnx.py [--workspace DIR] [--model NNN] [--tokens 10000]
+    python benchmarks/onnx_files.py [--workspace DIR] [--model NNN] [--tokens 10000]
 
 Needs `pip install "tatar-llm[onnx]"`. The same windows of the workspace's held-out text for all; nothing else should run.
 """
