@@ -311,7 +311,7 @@ def test_what_came_survives_worse_mirrors(mirror: Mirror, tmp_path: Path) -> Non
     ],
 )
 def test_a_bad_mirror_is_left_for_the_next(mirror: Mirror, tmp_path: Path, fault: str, said: str, kept: bool) -> None:
-    patience = Patience(connect=0.5, stall=2.0, backoff=0.01, longest=0.02, retries=2)
+    patience = Patience(connect=1.0, stall=2.0, backoff=0.01, longest=0.02, retries=2)
     with pytest.raises(SourceUnavailable) as caught:
         fetch(pinned(mirror.url(fault)), tmp_path, patience)
     assert said in str(caught.value) and "\n" not in str(caught.value) and "leipzig-test" in str(caught.value)
