@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from chromium import Chromium
 from test_hf import place_of
 from test_onnx import needs_libraries
 from tokenizers import Tokenizer
@@ -45,100 +46,17 @@ from tatar_llm.training import ModelPlace
 from tatar_llm.workspace import Workspace, read_json, sha256_file
 
 
-class Chromium:
-    """A headless browser, spoken to in the DevTools protocol over pipes: no library, no port."""
-
-    def __init__(self, profile: Path, width: int = 1000, height: int = 1400) -> None:
-        to_browser, ours = os.pipe()
-        theirs, from_browser = os.pipe()
-
-        def places() -> None:  # the protocol's descriptors are 3 and 4
-            os.dup2(os.dup2(to_browser, 60), 3), os.dup2(os.dup2(from_browser, 61), 4)
-
-        self.process = subprocess.Popen(
-            [proof.find_browser(), *proof.QUIET, "--remote-debugging-pipe", "--hide-scrollbars", f"--user-data-dir={profile}",
-             f"--window-size={width},{height}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=places, close_fds=False,
-        )  # fmt: skip
-        os.close(to_browser), os.close(from_browser)
-        self.out, self.into = os.fdopen(ours, "wb"), os.fdopen(theirs, "rb")
-        self.number, self.rest, self.session = 0, b"", ""
-        self.problems: list[str] = []
-        """What the console or the page complained of."""
-        self.requests: set[str] = set()
-        [target] = [one for one in self.ask("Target.getTargets")["targetInfos"] if one["type"] == "page"]
-        self.session = self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.ask(f"{domain}.enable")
-
-    def ask(self, method: str, **values: Any) -> dict[str, Any]:
-        """Call a method of the protocol and wait for its answer; what happens meanwhile is noted."""
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": values} | ({"sessionId": self.session} if self.session else {})
-        self.out.write(json.dumps(message).encode() + b"\0")
-        self.out.flush()
-        while True:
-            while b"\0" not in self.rest:
-                more = os.read(self.into.fileno(), 1 << 16)
-                assert more, "the browser is gone"
-                self.rest += more
-            line, self.rest = self.rest.split(b"\0", 1)
-            told = json.loads(line)
-            if told.get("id") == self.number:
-                assert "error" not in told, (method, told)
-                return told["result"]
-            self.note(told.get("method"), told.get("params", {}))
-
-    def note(self, method: str | None, values: dict[str, Any]) -> None:
-        if method == "Network.requestWillBeSent":
-            self.requests.add(values["request"]["url"].split(":", 1)[0])
-        elif method == "Runtime.exceptionThrown" or (method == "Runtime.consoleAPICalled" and values["type"] in ("error", "warning")):
-            self.problems.append(json.dumps(values)[:500])
-        elif method == "Log.entryAdded" and values["entry"]["level"] in ("error", "warning"):
-            self.problems.append(values["entry"]["text"])
+class Browser(Chromium):
+    """Opens a page and waits until its model is there."""
 
     def open(self, address: str) -> None:
-        self.ask("Page.navigate", url=address)
-        self.wait("document.readyState === 'complete' && !document.getElementById('write').disabled")
+        super().open(address)
+        self.wait("!document.getElementById('write').disabled")
 
-    def run(self, code: str) -> Any:
-        """The value of an expression in the page."""
-        answer = self.ask("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def wait(self, code: str, seconds: float = 60) -> Any:
-        """The value of an expression as soon as it is true."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if found := self.run(code):
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"never true: {code}; {self.problems}")
-
-    def type(self, text: str) -> None:
-        """Into what has the focus."""
-        self.ask("Input.insertText", text=text)
-
-    def key(self, key: str, code: str, modifiers: int = 0) -> None:
-        for kind in ("keyDown", "keyUp"):
-            self.ask("Input.dispatchKeyEvent", type=kind, key=key, code=code, modifiers=modifiers)
-
-    def press(self, selector: str) -> None:
-        """With the mouse, in the middle of an element."""
-        x, y = self.run(f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-                        "const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()")  # fmt: skip
-        for kind in ("mousePressed", "mouseReleased"):
-            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-    def picture(self, file: Path) -> None:
-        shot = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        file.write_bytes(base64.b64decode(shot["data"]))
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.out.close(), self.into.close()
+    @property
+    def schemes(self) -> set[str]:
+        """Kinds of address asked for."""
+        return {address.split(":", 1)[0] for address in self.requests}
 
 
 ROOT = Path(__file__).parents[2]
@@ -376,13 +294,13 @@ def exported(tiny_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Chromium]:
-    made = Chromium(tmp_path / "profile")
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    made = Browser(tmp_path / "profile")
     yield made
     made.close()
 
 
-def offered(browser: Chromium) -> list[str]:
+def offered(browser: Browser) -> list[str]:
     return browser.run("[...document.querySelectorAll('#suggestions button:enabled')].map((one) => one.textContent)")
 
 
@@ -390,7 +308,7 @@ def offered(browser: Chromium) -> list[str]:
 @needs_libraries
 @needs_runtime
 @needs_browser
-def test_the_page_in_a_browser(exported: tuple[Path, Source], browser: Chromium) -> None:
+def test_the_page_in_a_browser(exported: tuple[Path, Source], browser: Browser) -> None:
     """Opened as a file: the self-test, suggestions, a continuation, letters, languages; no complaint, nothing from outside."""
     folder, source = exported
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "export.json", "index.html"]
@@ -440,14 +358,14 @@ def test_the_page_in_a_browser(exported: tuple[Path, Source], browser: Chromium)
         assert "001-tiny" in shown and "made-up" in shown
         assert browser.run("document.documentElement.lang") == language
     assert browser.problems == []
-    assert browser.requests <= {"file", "blob", "data"}
+    assert browser.schemes <= {"file", "blob", "data"}
 
 
 @pytest.mark.slow
 @needs_libraries
 @needs_runtime
 @needs_browser
-def test_the_page_from_a_server(exported: tuple[Path, Source], browser: Chromium) -> None:
+def test_the_page_from_a_server(exported: tuple[Path, Source], browser: Browser) -> None:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         asked: ClassVar[list[str]] = []
 
