@@ -24,6 +24,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tatar_llm.console import say
@@ -435,8 +436,23 @@ def refusal(error: Exception) -> Refused:
         return Refused(503, str(error), kind="server_error")
     if isinstance(error, TatarLLMError):
         return Refused(400, str(error))
-    say(f"server: {type(error).__name__}: {error}")
+    if isinstance(error, ClientDisconnect):
+        return Refused(499, "the client has gone")
+    _log(f"server: {type(error).__name__}: {error}")
     return Refused(500, "the server failed on this request", kind="server_error")
+
+
+_told: dict[str, float] = {}
+
+
+def _log(line: str) -> None:
+    """Say a line, the same one once a minute: whoever reads the log must not be what holds the server up."""
+    now = time.monotonic()
+    if now - _told.get(line, -math.inf) >= 60:
+        if len(_told) > 100:
+            _told.clear()
+        _told[line] = now
+        say(line)
 
 
 # -- the application ----------------------------------------------------------------------------------------------
