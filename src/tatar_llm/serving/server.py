@@ -64,7 +64,7 @@ def serve(
         if web and api_key:
             say("note: the page at / asks for no key; the key is for /v1")
         config = uvicorn.Config(
-            app, http=protocol(), log_level="error", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
+            app, http=protocol(), log_level="critical", access_log=False, server_header=False, limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=LAST_SECONDS,
         )  # fmt: skip
         server(config, getattr(app.state, "endless", ())).run(sockets=[listening])
@@ -102,7 +102,11 @@ def protocol() -> type[asyncio.Protocol]:
     class Impatient(H11Protocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self.loop.call_later(HEADER_SECONDS, self._close_if_silent)
+            self.silence = self.loop.call_later(HEADER_SECONDS, self._close_if_silent)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.silence.cancel()  # it would keep what this connection has read in memory
+            super().connection_lost(exc)
 
         def _close_if_silent(self) -> None:
             if self.cycle is None and not self.transport.is_closing():
