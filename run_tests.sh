@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 prepare_environment "" "[dev]"
 slow="not slow"
 side_by_side="-n 2 --dist loadfile"  # tests take one thread each
-coverage=""  # takes a fifth of the time
+coverage=""  # takes a quarter of the time
 if [ "${1:-}" = "--slow" ]; then slow="" side_by_side="" coverage="--cov --cov-report=term --cov-fail-under=85"; shift; fi
 .venv/bin/python -m ruff check .
 # shellcheck disable=SC2086

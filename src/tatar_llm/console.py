@@ -22,6 +22,19 @@ def say(text: str = "") -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+_said: dict[str, float] = {}
+
+
+def say_seldom(text: str) -> None:
+    """The same as `say`, the same line once a minute: what a server says must never be what holds it up."""
+    now = time.monotonic()
+    if text not in _said or now - _said[text] >= 60:
+        if len(_said) >= 100:
+            _said.clear()
+        _said[text] = now
+        say(text)
+
+
 def say_error(text: str) -> None:
     """Print why a command failed, from any process: ``error: ...``."""
     who = "" if first_process() else f"process {os.environ['RANK']}: "

@@ -22,7 +22,7 @@ import pytest
 from chromium import Chromium
 
 from tatar_llm.export.web import proof
-from tatar_llm.generation import Prompt, Settings, Suggestion, TokenScore, read_prompt
+from tatar_llm.generation import Prompt, Settings, Suggestion, TokenScore, read_prompt, stream
 from tatar_llm.model import GPT, save_model
 from tatar_llm.serving import Limits, Worker
 from tatar_llm.serving.worker import Busy, Closed, Piece
@@ -195,7 +195,7 @@ def test_texts_grow_with_their_probabilities(worker: Worker) -> None:
     for before, after in itertools.pairwise(found):
         assert all(new.startswith(old) for old, new in zip(before, after, strict=True))
     assert found[-1][0] == found[-1][1] != "", "the same seed"
-    assert found[-1][0] == "".join(piece.text for piece in worker.stream(prompt_of(worker, "Кичә"), [settings]))
+    assert found[-1][0] == "".join(stream(worker.model, worker.tokenizer, worker.tok_config, "Кичә", settings))
 
 
 def test_who_stops_reading_stops_the_writing(worker: Worker) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -27,9 +29,14 @@ def worker(tiny_model: GPT, tiny_tokenizer: tuple) -> Iterator[Worker]:
 
 def whole(worker: Worker, text: str, settings: list[Settings]) -> list[tuple[str, str]]:
     texts, reasons = [""] * len(settings), [""] * len(settings)
-    for piece in worker.stream(read_prompt(worker.model, worker.tokenizer, worker.tok_config, text), settings):
-        texts[piece.index] += piece.text
-        reasons[piece.index] = piece.finish
+
+    async def read() -> None:
+        async for come in worker.arriving([read_prompt(worker.model, worker.tokenizer, worker.tok_config, text)], settings):
+            for piece in come:
+                texts[piece.index] += piece.text
+                reasons[piece.index] = piece.finish
+
+    asyncio.run(read())
     return list(zip(texts, reasons, strict=True))
 
 
@@ -59,8 +66,12 @@ def test_several_texts_with_seeds(worker: Worker, tiny_model: GPT, tiny_tokenize
 
 
 def test_leaving_the_loop_ends_it(worker: Worker) -> None:
-    for _ in worker.stream(read_prompt(worker.model, worker.tokenizer, worker.tok_config, "Кичә"), [Settings(200)] * 3):
-        break
+    async def leave() -> None:
+        prompt = read_prompt(worker.model, worker.tokenizer, worker.tok_config, "Кичә")
+        async with contextlib.aclosing(worker.arriving([prompt], [Settings(200)] * 3)) as arriving:
+            await anext(arriving)
+
+    asyncio.run(leave())
     end = time.monotonic() + 10
     while worker.load()["running"] and time.monotonic() < end:
         time.sleep(0.01)

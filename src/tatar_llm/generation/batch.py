@@ -73,7 +73,7 @@ class Batch:
         start = len(self.rows)
         self._make_room(start + len(going))
         self.rows += going
-        self._read(start)
+        self._read(start, ids)
         head = going[0]
         for place, row in enumerate(going[1:], start + 1):
             for whole in (self.store.keys, self.store.values):
@@ -125,40 +125,36 @@ class Batch:
 
     def _advance(self) -> None:
         """Logits after each row's newest token."""
-        together = []
         for place, row in enumerate(self.rows):
             if row.inside + 1 > self.block:
                 row.ids = row.ids[-max(1, self.block // 2) :]
-                self._read(place)
-            else:
-                together.append(place)
-        if not together:
+                self._read(place, row.ids[:-1])
+        if not self.rows:
             return
-        if len(together) == len(self.rows) > 1:
-            cache: Cache = RaggedCache(self.store, [row.inside for row in self.rows])
-            self._next(self.rows, cache)
-            return
-        for place in together:  # one alone, or beside one that had to be read again
-            cache = self.store.rows(place, place + 1)
-            cache.position = self.rows[place].inside
-            self._next([self.rows[place]], cache)
-
-    def _next(self, rows: Sequence[Row], cache: Cache) -> None:
-        """Put the newest token of each row into the cache."""
         if self.pass_one is None:
             self.pass_one = Step(self.model)
-        newest = torch.tensor([row.ids[-1] for row in rows], device=self.model.device)
-        for row, found in zip(rows, self.pass_one(newest, cache).float().cpu().numpy(), strict=True):
+        if len(self.rows) == 1:
+            cache: Cache = self._one(0, self.rows[0].inside)
+        else:
+            cache = RaggedCache(self.store, [row.inside for row in self.rows])
+        newest = torch.tensor([row.ids[-1] for row in self.rows], device=self.model.device)
+        for row, found in zip(self.rows, self.pass_one(newest, cache).float().cpu().numpy(), strict=True):
             row.inside, row.logits = row.inside + 1, found
 
-    def _read(self, place: int) -> None:
-        """Put all of a row's ids into the cache."""
-        row = self.rows[place]
+    def _read(self, place: int, ids: Sequence[int]) -> None:
+        """Put ids into a row's cache, in place of what it held."""
+        row, cache = self.rows[place], self._one(place, 0)
+        row.inside = len(ids)
+        if ids:
+            last = torch.tensor([len(ids) - 1], device=self.model.device)
+            logits, _ = self.model(torch.tensor([list(ids)], device=self.model.device), cache=cache, at=last)
+            row.logits = logits[0].float().cpu().numpy()
+
+    def _one(self, place: int, inside: int) -> KVCache:
+        """A row's part of the store, holding `inside` tokens."""
         cache = self.store.rows(place, place + 1)
-        cache.position = 0
-        ids = torch.tensor([row.ids], device=self.model.device)
-        logits, _ = self.model(ids, cache=cache, at=torch.tensor([ids.size(1) - 1], device=self.model.device))
-        row.inside, row.logits = cache.position, logits[0].float().cpu().numpy()
+        cache.position = inside
+        return cache
 
     def _room(self, rows: int) -> KVCache:
         return KVCache(self.model.config, rows, self.block, self.model.device, self.model.embedding.weight.dtype)

@@ -27,10 +27,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tatar_llm.console import say
+from tatar_llm.console import say_seldom
 from tatar_llm.errors import TatarLLMError, nearest
 from tatar_llm.generation import Prompt, Settings, TokenScore, prompt_scores, read_prompt
-from tatar_llm.serving.worker import Busy, Closed, Job, Piece, Worker
+from tatar_llm.serving.worker import Busy, Closed, Piece, Worker
 from tatar_llm.tokenizer import decode_stream
 from tatar_llm.tokenizer.load import token_bytes
 
@@ -287,26 +287,11 @@ class Answer:
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """All texts' pieces as they come; leaving the loop cancels what goes on."""
-        loop, arrived = asyncio.get_running_loop(), asyncio.Queue()
-        jobs: list[Job] = []
-
-        def deliver(first: int, piece: Piece | Exception) -> None:
-            loop.call_soon_threadsafe(arrived.put_nowait, (first, piece))
-
-        try:
-            for number, one in enumerate(self.asked):
-                first = number * len(self.settings)
-                jobs.append(self.served.worker.submit(one.prompt, self.settings, functools.partial(deliver, first)))
-            left = len(self.choices)
-            while left:
-                first, piece = await arrived.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                left -= bool(piece.finish)
-                yield Piece(first + piece.index, piece.text, piece.scores, piece.finish, piece.tokens)
-        finally:
-            for job in jobs:
-                self.served.worker.cancel(job)
+        prompts = [one.prompt for one in self.asked]
+        async with contextlib.aclosing(self.served.worker.arriving(prompts, self.settings)) as arriving:
+            async for come in arriving:
+                for piece in come:
+                    yield piece
 
     async def whole(self) -> dict[str, Any]:
         """The answer in one."""
@@ -438,21 +423,8 @@ def refusal(error: Exception) -> Refused:
         return Refused(400, str(error))
     if isinstance(error, ClientDisconnect):
         return Refused(499, "the client has gone")
-    _log(f"server: {type(error).__name__}: {error}")
+    say_seldom(f"server: {type(error).__name__}: {error}")
     return Refused(500, "the server failed on this request", kind="server_error")
-
-
-_told: dict[str, float] = {}
-
-
-def _log(line: str) -> None:
-    """Say a line, the same one once a minute: whoever reads the log must not be what holds the server up."""
-    now = time.monotonic()
-    if now - _told.get(line, -math.inf) >= 60:
-        if len(_told) > 100:
-            _told.clear()
-        _told[line] = now
-        say(line)
 
 
 # -- the application ----------------------------------------------------------------------------------------------

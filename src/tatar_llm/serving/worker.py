@@ -6,14 +6,15 @@ which they were asked for, and leave as soon as they end. Everything else in the
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import queue
+import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tokenizers import Tokenizer
@@ -140,20 +141,34 @@ class Worker:
         with self.news:
             self.news.notify()
 
-    def stream(self, prompt: Prompt, settings: Sequence[Settings]) -> Iterator[Piece]:
-        """The pieces of a job as they come; leaving the loop cancels it."""
-        pieces: queue.SimpleQueue[Piece | Exception] = queue.SimpleQueue()
-        job = self.submit(prompt, settings, pieces.put)
-        left = len(settings)
+    async def arriving(self, prompts: Sequence[Prompt], settings: Sequence[Settings]) -> AsyncIterator[list[Piece]]:
+        """The pieces of a text for each prompt and each of `settings`, all that have come since the last look; texts are counted through.
+
+        Leaving the loop cancels what goes on. Raises what `submit` does, and what becomes of a job.
+        """
+        loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception]()
+        jobs: list[Job] = []
+
+        def deliver(first: int, piece: Piece | Exception) -> None:
+            counted = replace(piece, index=first + piece.index) if isinstance(piece, Piece) else piece
+            loop.call_soon_threadsafe(arrived.put_nowait, counted)
+
         try:
+            for number, prompt in enumerate(prompts):
+                jobs.append(self.submit(prompt, settings, functools.partial(deliver, number * len(settings))))
+            left = len(prompts) * len(settings)
             while left:
-                piece = pieces.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                left -= bool(piece.finish)
-                yield piece
+                come = [await arrived.get()]
+                while not arrived.empty():
+                    come.append(arrived.get_nowait())
+                for one in come:
+                    if isinstance(one, Exception):
+                        raise one
+                    left -= bool(one.finish)
+                yield come
         finally:
-            self.cancel(job)
+            for job in jobs:
+                self.cancel(job)
 
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run something that needs the model between two steps."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from tatar_llm.generation import Prompt, Settings
 from tatar_llm.serving.openai import Message, as_dialogue
 from tatar_llm.serving.web.markup import Written
-from tatar_llm.serving.worker import Piece, Worker
+from tatar_llm.serving.worker import Worker
 
 LENGTH, TEMPERATURE, TOP_K, SAMPLES = (10, 200), (0.1, 2.0), (1, 100), (1, 3)
 """The ranges that people may choose from."""
@@ -48,24 +49,13 @@ async def written(worker: Worker, prompt: Prompt, settings: Sequence[Settings]) 
     Raises:
         TatarLLMError: what the worker raises; Busy and Closed among it.
     """
-    loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception]()
-    texts, left = [Written() for _ in settings], len(settings)
-    job = worker.submit(prompt, settings, lambda piece: loop.call_soon_threadsafe(arrived.put_nowait, piece))
-    try:
-        while left:
-            pieces = [await arrived.get()]
-            while not arrived.empty():
-                pieces.append(arrived.get_nowait())
-            for piece in pieces:
-                if isinstance(piece, Exception):
-                    raise piece
+    texts = [Written() for _ in settings]
+    async with contextlib.aclosing(worker.arriving([prompt], settings)) as arriving:
+        async for come in arriving:
+            for piece in come:
                 texts[piece.index].add(piece)
-                left -= bool(piece.finish)
             yield texts
-            if left:
-                await asyncio.sleep(PAUSE)
-    finally:
-        worker.cancel(job)
+            await asyncio.sleep(PAUSE)
 
 
 def dialogue(history: Sequence[dict[str, str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tatar_llm.console import say
+from tatar_llm.console import say_seldom
 from tatar_llm.serving.openai import BODY_BYTES, Refused
 
 
@@ -46,4 +46,4 @@ class Gate:
         try:
             await self.app(scope, limited, guarded)
         except Exception as error:  # what no browser sends brings Gradio to any; it has answered 500 by then
-            say(f"page: {type(error).__name__}: {error}")
+            say_seldom(f"page: {type(error).__name__}: {error}")
