@@ -27,7 +27,6 @@ import torch
 from chromium import Chromium
 from test_hf import place_of
 from test_onnx import needs_libraries
-from tokenizers import Tokenizer
 
 from tatar_llm import cli
 from tatar_llm.config import GPTConfig
@@ -246,16 +245,6 @@ def test_a_byte_a_weight(tiny_model: GPT) -> None:
         else:
             step = before.abs().amax(dim=1, keepdim=True) / 127
             assert 0 < float(((before - after).abs() / step).max()) <= 0.501, name
-
-
-def test_a_tokenizer_that_it_cannot_carry(source: Source) -> None:
-    told = json.loads(source.tokenizer.to_str())
-    told["model"]["ignore_merges"] = False
-    with pytest.raises(TatarLLMError, match="ignore_merges is off"):
-        page_module._need_carried(dataclasses.replace(source, tokenizer=Tokenizer.from_str(json.dumps(told))))
-    told["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    with pytest.raises(TatarLLMError, match="tokenizers of tatar-llm only"):
-        page_module._need_carried(dataclasses.replace(source, tokenizer=Tokenizer.from_str(json.dumps(told))))
 
 
 def test_without_the_libraries(place: ModelPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,11 +187,6 @@ def _need_libraries() -> None:
 
 def _need_carried(source: Source, dtype: str) -> None:
     """Refuse by name what llama.cpp would compute otherwise."""
-    model = json.loads(source.tokenizer.to_str())["model"]
-    if model.get("type") != "BPE":
-        raise TatarLLMError(f"export gguf carries byte-level BPE tokenizers only; this one is {model.get('type')}: take export hf")
-    if not model.get("ignore_merges"):
-        raise TatarLLMError("export gguf: this tokenizer merges otherwise than llama.cpp (ignore_merges is off): take export hf")
     if source.tok_config["vocab_size"] != source.config.vocab_size:
         raise TatarLLMError("export gguf: the model has more ids than its tokenizer, which llama.cpp refuses: take export hf")
     widths = {"n_embd": source.config.n_embd, "ffn_hidden": source.config.ffn_hidden, "n_head * head_dim": source.config.n_head * source.config.head_dim}

@@ -65,7 +65,7 @@ def _check_rules(file: Path) -> None:
     parts = (told.get("pre_tokenizer") or {}).get("pretokenizers") or [{}]
     expressions = [part.get("pattern") for part in parts if part.get("type") == "Split"]
     kinds = [part.get("type") for part in parts]
-    if told.get("normalizer") or kinds != ["Split", "ByteLevel"] or expressions != [{"Regex": PIECES}] or told["model"].get("type") != "BPE":
+    if told.get("normalizer") or kinds != ["Split", "ByteLevel"] or expressions != [{"Regex": PIECES}] or not told["model"].get("ignore_merges"):
         raise TatarLLMError(f"{file} cuts text by other rules than this program's tokenizers: run `tatar-llm tokenizer`")
 
 

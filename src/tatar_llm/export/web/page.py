@@ -29,7 +29,6 @@ from tatar_llm.export.web.runtime import VERSION, Runtime, read_runtime
 from tatar_llm.languages import find_language
 from tatar_llm.model import GPT
 from tatar_llm.model.stock import MARKER
-from tatar_llm.tokenizer.train import PIECES
 from tatar_llm.training.runs import ModelPlace
 from tatar_llm.workspace import Workspace, whole_folder, write_json, write_text
 
@@ -68,7 +67,6 @@ def export_web(
     need_libraries("web")
     target = target_folder(workspace, place, "web", out, force)
     source = read_source(place)
-    _need_carried(source)
     parts = read_runtime(workspace, runtime)
     stored = source if dtype == "f32" else dataclasses.replace(source, model=rounded(source.model))
     say("writing the page: about a minute")
@@ -241,13 +239,3 @@ def store_in_bytes(file: Path) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.save(model, file)
-
-
-def _need_carried(source: Source) -> None:
-    """Refuse by name what tokenizer.js would cut otherwise."""
-    told = json.loads(source.tokenizer.to_str())
-    model, pieces = told["model"], json.dumps(told["pre_tokenizer"])
-    if model.get("type") != "BPE" or told["normalizer"] or json.dumps(PIECES) not in pieces:
-        raise TatarLLMError("export web carries the byte-level BPE tokenizers of tatar-llm only: take export hf")
-    if not model.get("ignore_merges"):
-        raise TatarLLMError("export web: this tokenizer merges otherwise (ignore_merges is off): take export hf")
