@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,19 +58,30 @@ def tiny_config(tiny_tokenizer: tuple) -> GPTConfig:
     return GPTConfig(n_layer=2, n_head=4, n_embd=64, block_size=32, vocab_size=tiny_tokenizer[1]["vocab_size"])
 
 
-@pytest.fixture
-def tiny_model(tiny_config: GPTConfig) -> Iterator:
+def far_from_uniform(config: GPTConfig):
     """A random network whose next token is far from uniform, in evaluation mode."""
     import torch
 
     from tatar_llm.model import GPT
 
     torch.manual_seed(0)
-    model = GPT(tiny_config).eval()
+    model = GPT(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.dim() == 2:
+            if parameter.dim() >= 2:
                 parameter.mul_(3 if name == "embedding.weight" else 5)
             else:
                 parameter.add_(0.1 * torch.randn_like(parameter))  # gains of one would hide a mix-up of the norms
     return model
+
+
+@pytest.fixture
+def tiny_model(tiny_config: GPTConfig):
+    """Dense, with full attention."""
+    return far_from_uniform(tiny_config)
+
+
+@pytest.fixture(params=[{}, {"sliding_window": 6, "window_pattern": "SF"}, {"n_expert": 4}], ids=["dense", "window", "experts"])
+def any_model(tiny_config: GPTConfig, request: pytest.FixtureRequest):
+    """One network of each kind."""
+    return far_from_uniform(dataclasses.replace(tiny_config, **request.param))

@@ -122,7 +122,7 @@ def test_root_doors_hold_no_logic() -> None:
 
 
 def test_every_recipe_loads() -> None:
-    assert set(recipe_names()) >= {"tiny", "small", "base", "large", "seed"}
+    assert set(recipe_names()) >= {"tiny", "small", "base", "large", "moe", "seed"}
     for name in recipe_names():
         recipe = load_recipe(name)
         assert recipe.name == name
@@ -133,9 +133,9 @@ def test_every_recipe_loads() -> None:
 TRAIN_FLAGS = [
     "--workspace", "--json", "--minutes", "--resume", "--recipe", "--n_layer", "--n_head", "--n_kv_head",
     "--n_embd", "--ffn_hidden", "--block_size", "--vocab_size", "--dropout", "--tie_weights", "--rope_theta",
-    "--norm_eps", "--batch_size", "--gradient_accumulation_steps", "--max_iters", "--optimizer",
+    "--norm_eps", "--sliding_window", "--window_pattern", "--n_expert", "--experts_per_token", "--expert_hidden", "--batch_size", "--gradient_accumulation_steps", "--max_iters", "--optimizer",
     "--learning_rate", "--muon_rate", "--min_lr", "--schedule", "--warmup_iters", "--weight_decay", "--beta1",
-    "--beta2", "--grad_clip", "--gradient_checkpointing", "--eval_interval", "--checkpoint_interval",
+    "--beta2", "--balance_loss", "--router_z_loss", "--grad_clip", "--gradient_checkpointing", "--eval_interval", "--checkpoint_interval",
     "--keep_checkpoints", "--cooldown", "--ema", "--z_loss", "--tensorboard", "--nproc", "--log_interval", "--patience", "--precision", "--compile", "--device", "--seed",
     "--name",
 ]  # fmt: skip

@@ -69,7 +69,8 @@ LONGEST_CONTEXT = 1 << 17
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The network: the graph that transformers calls Qwen3 (RMSNorm, QK-norm, RoPE, SwiGLU, grouped queries)."""
+    """The network: the graph that transformers calls Qwen3 (RMSNorm, QK-norm, RoPE, SwiGLU, grouped queries), dense with
+    full or sliding-window attention, or Qwen3-MoE: a mixture of experts with full attention."""
 
     n_layer: int = 6
     """Number of transformer blocks."""
@@ -93,12 +94,25 @@ class GPTConfig:
     """Base of the rotary position embedding."""
     norm_eps: float = 1e-6
     """Added to the mean square inside RMSNorm."""
+    sliding_window: int = 0
+    """Newest tokens that a layer with a window sees, its own among them; 0: every layer sees the whole context."""
+    window_pattern: str = "SSF"
+    """With a sliding window: which layers have it (S) and which see everything (F), from the first on, repeated."""
+    n_expert: int = 0
+    """Experts in each feed-forward block, of which a router picks a few for each token; 0: one dense block."""
+    experts_per_token: int = 2
+    """Experts that a token goes through."""
+    expert_hidden: int = 0
+    """Width inside an expert; 0 takes ffn_hidden / experts_per_token: as many parameters at work as in a dense block."""
 
     def __post_init__(self) -> None:
         if not self.n_kv_head:
             object.__setattr__(self, "n_kv_head", self.n_head // 2 if self.n_head % 2 == 0 else self.n_head)
         if not self.ffn_hidden:
             object.__setattr__(self, "ffn_hidden", 3 * self.n_embd)
+        self._check_experts()
+        if self.n_expert and not self.expert_hidden:
+            object.__setattr__(self, "expert_hidden", max(1, self.ffn_hidden // self.experts_per_token))
         for name in ("n_layer", "n_head", "n_kv_head", "n_embd", "ffn_hidden", "block_size", "vocab_size"):
             if getattr(self, name) < 1:
                 raise TatarLLMError(f"{name} is {getattr(self, name)}: it must be at least 1")
@@ -119,24 +133,60 @@ class GPTConfig:
             raise TatarLLMError(f"block_size {self.block_size:,} is over {LONGEST_CONTEXT:,} tokens")
         if not 0 <= self.dropout < 1:
             raise TatarLLMError(f"dropout {self.dropout} is outside [0, 1)")
+        self._check_window()
+
+    def _check_experts(self) -> None:
+        if self.n_expert < 0 or self.n_expert == 1:
+            raise TatarLLMError(f"n_expert is {self.n_expert}: take 2 or more, or 0 for a dense network")
+        if self.n_expert and not 1 <= self.experts_per_token <= self.n_expert:
+            raise TatarLLMError(f"experts_per_token {self.experts_per_token} does not fit n_expert {self.n_expert}: it lies between 1 and {self.n_expert}")
+        if self.expert_hidden < 0:
+            raise TatarLLMError(f"expert_hidden is {self.expert_hidden}: it must be at least 1, or 0 for ffn_hidden / experts_per_token")
+
+    def _check_window(self) -> None:
+        if not self.sliding_window:
+            return
+        if self.n_expert:
+            raise TatarLLMError("experts and a sliding window do not go together (no stock network has both): leave n_expert or sliding_window at 0")
+        if not 1 <= self.sliding_window < self.block_size:
+            raise TatarLLMError(
+                f"sliding_window {self.sliding_window} does not fit a context of {self.block_size}: it must be smaller than "
+                f"block_size, or 0 for full attention"
+            )
+        if not self.window_pattern or set(self.window_pattern) - {"S", "F"}:
+            raise TatarLLMError(f"window_pattern is {self.window_pattern!r}: it is made of S (window) and F (full), as in SSF")
 
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.n_embd // self.n_head
 
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """Tokens that each layer sees; 0 for the whole context."""
+        letters = itertools.islice(itertools.cycle(self.window_pattern or "F"), self.n_layer)
+        return tuple(self.sliding_window if letter == "S" else 0 for letter in letters)
+
     def parameters(self) -> int:
         """Number of trainable parameters of the network."""
+        return self._parameters(self.n_expert)
+
+    def active_parameters(self) -> int:
+        """Number of parameters that a token goes through: without the experts that it is not sent to."""
+        return self._parameters(self.experts_per_token)
+
+    def _parameters(self, experts: int) -> int:
         attention = self.n_embd * self.head_dim * (2 * self.n_head + 2 * self.n_kv_head) + 2 * self.head_dim
-        block = attention + 3 * self.n_embd * self.ffn_hidden + 2 * self.n_embd
+        feed_forward = 3 * self.n_embd * (experts * self.expert_hidden if self.n_expert else self.ffn_hidden)
+        block = attention + feed_forward + self.n_expert * self.n_embd + 2 * self.n_embd
         embeddings = self.vocab_size * self.n_embd * (1 if self.tie_weights else 2)
         return self.n_layer * block + embeddings + self.n_embd
 
     def flops_per_token(self) -> float:
         """Floating-point operations of one training token, forward and backward (matrix products and attention)."""
-        matrices = self.parameters() - (0 if self.tie_weights else self.vocab_size * self.n_embd)
-        attention = 2 * self.n_layer * self.n_head * self.head_dim * self.block_size  # QK and AV, causal half counted
-        return 6.0 * (matrices + attention / 2)
+        matrices = self.active_parameters() - (0 if self.tie_weights else self.vocab_size * self.n_embd)
+        seen = sum(window * (1 - window / (2 * self.block_size)) if window else self.block_size / 2 for window in self.windows)
+        return 6.0 * (matrices + 2 * self.n_head * self.head_dim * seen)  # QK and AV; each query sees `seen` keys in the mean
 
 
 @dataclass(frozen=True)
@@ -173,6 +223,10 @@ class TrainConfig:
     """Decay of a running average of the weights, which is then what is measured and kept; 0 averages nothing."""
     z_loss: float = 0.0
     """Weight of the squared logarithm of the softmax's normaliser, added to the loss; 0 leaves it out."""
+    balance_loss: float = 0.01
+    """Mixture of experts: weight of the loss that spreads tokens evenly over the experts."""
+    router_z_loss: float = 1e-3
+    """Mixture of experts: weight of the squared logarithm of the router's normaliser, which keeps its logits small."""
     grad_clip: float = 1.0
     """Largest gradient norm; 0 turns clipping off."""
     gradient_checkpointing: bool = False
@@ -212,7 +266,7 @@ class TrainConfig:
                 raise TatarLLMError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(choices)}")
         if self.learning_rate <= 0:
             raise TatarLLMError(f"learning_rate is {self.learning_rate}: it must be greater than 0")
-        for name in ("ema", "cooldown", "min_lr", "z_loss"):
+        for name in ("ema", "cooldown", "min_lr", "z_loss", "balance_loss", "router_z_loss"):
             if not 0 <= getattr(self, name) <= 1 or (name == "ema" and self.ema == 1):
                 raise TatarLLMError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")
 

@@ -29,11 +29,11 @@ def one_by_one(model, ids: list[int], block: int) -> list[float]:
 
 
 @pytest.mark.parametrize("length", [2, 5, 32, 33, 34, 49, 50, 90])
-def test_every_token_counts_once_with_half_a_context_or_more(tiny_model, length: int) -> None:
-    ids = np.random.default_rng(length).integers(16, tiny_model.config.vocab_size, length).tolist()
+def test_every_token_counts_once_with_half_a_context_or_more(any_model, length: int) -> None:
+    ids = np.random.default_rng(length).integers(16, any_model.config.vocab_size, length).tolist()
     with torch.inference_mode():
-        expected = one_by_one(tiny_model, ids, tiny_model.config.block_size)
-    found = token_nats(tiny_model, [[2, 17, 18], ids, [2]])
+        expected = one_by_one(any_model, ids, any_model.config.block_size)
+    found = token_nats(any_model, [[2, 17, 18], ids, [2]])
     assert found[1] == pytest.approx(expected, abs=2e-4)
     assert len(found[0]) == 2 and len(found[2]) == 0
 
@@ -46,11 +46,11 @@ def test_batches_do_not_change_the_numbers(tiny_model) -> None:
         assert nats == pytest.approx(token_nats(tiny_model, [row])[0], abs=1e-4)
 
 
-def test_a_common_beginning_is_read_once_to_the_same_effect(tiny_model, tiny_tokenizer, monkeypatch) -> None:
+def test_a_common_beginning_is_read_once_to_the_same_effect(any_model, tiny_tokenizer, monkeypatch) -> None:
     items = [("Бу бик озын башлангыч сүз.", ending) for ending in (" Әйе", " юк шул", " белмим әле", " Ә")]
     items += [("Башка.", " соң"), ("Бу бик озын башлангыч сүз.", " тагын")]
-    alone = [float(log_likelihoods(tiny_model, *tiny_tokenizer, [item])[0]) for item in items]
-    assert log_likelihoods(tiny_model, *tiny_tokenizer, items) == pytest.approx(alone, abs=1e-3)
+    alone = [float(log_likelihoods(any_model, *tiny_tokenizer, [item])[0]) for item in items]
+    assert log_likelihoods(any_model, *tiny_tokenizer, items) == pytest.approx(alone, abs=1e-3)
     assert len({round(value, 4) for value in alone}) == len(items)
 
 

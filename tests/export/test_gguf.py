@@ -49,12 +49,15 @@ def test_what_it_cannot_carry(tiny_config: GPTConfig, tiny_workspace: Workspace,
     large = GPT(dataclasses.replace(tiny_config, vocab_size=tiny_config.vocab_size + 8))
     with pytest.raises(TatarLLMError, match="more ids than its tokenizer"):
         export_gguf(Workspace(tmp_path), place_of(large, tiny_workspace, tmp_path))
+    windowed = GPT(dataclasses.replace(tiny_config, sliding_window=8))
+    with pytest.raises(TatarLLMError, match=r"llama\.cpp ignores a sliding window"):
+        export_gguf(Workspace(tmp_path), place_of(windowed, tiny_workspace, tmp_path))
 
 
 @pytest.mark.slow
 @needs_libraries
 @pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "q8_0"])
-@pytest.mark.parametrize("values", [{}, {"tie_weights": False, "n_kv_head": 1, "rope_theta": 5e5}], ids=str)
+@pytest.mark.parametrize("values", [{}, {"tie_weights": False, "n_kv_head": 1, "rope_theta": 5e5}, {"n_expert": 4}], ids=str)
 def test_llama_cpp_computes_the_same(
     tiny_config: GPTConfig, tiny_workspace: Workspace, tmp_path: Path, dtype: str, values: dict
 ) -> None:
@@ -62,7 +65,7 @@ def test_llama_cpp_computes_the_same(
     model = GPT(dataclasses.replace(tiny_config, **values)).eval()
     with torch.no_grad():
         for weight in model.parameters():
-            if weight.dim() == 2:
+            if weight.dim() >= 2:
                 weight.mul_(3)  # so that probabilities are far from uniform
     folder = export_gguf(Workspace(tmp_path), place_of(model, tiny_workspace, tmp_path / "models"), dtype=dtype)
     assert sorted(path.name for path in folder.iterdir()) == ["Modelfile", "README.md", "export.json", f"model-{dtype}.gguf"]

@@ -58,7 +58,11 @@ def load(folder: Path) -> tuple[Any, Any]:
     )
 
 
-@pytest.mark.parametrize("values", [{}, {"tie_weights": False, "n_kv_head": 1, "rope_theta": 5e5}], ids=str)
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"tie_weights": False, "n_kv_head": 1, "rope_theta": 5e5}, {"sliding_window": 5}, {"n_expert": 4, "tie_weights": False}],
+    ids=str,
+)
 def test_loads_and_gives_the_same(
     tiny_model: GPT, tiny_workspace: Workspace, tiny_tokenizer: tuple, tmp_path: Path, values: dict,
     capfd: pytest.CaptureFixture[str],
@@ -74,7 +78,7 @@ def test_loads_and_gives_the_same(
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert [path.name for path in workspace.exports.iterdir()] == ["hf"]
     theirs, their_tokenizer = load(folder)
-    assert type(theirs).__name__ == "Qwen3ForCausalLM" and theirs.dtype == torch.float32
+    assert type(theirs).__name__ == ("Qwen3MoeForCausalLM" if "n_expert" in values else "Qwen3ForCausalLM") and theirs.dtype == torch.float32
     assert their_tokenizer.is_fast
     text = "Әби бүген бакчада җыр җырлый."
     inputs = their_tokenizer(text, return_tensors="pt")
@@ -86,6 +90,9 @@ def test_loads_and_gives_the_same(
     prompt = inputs["input_ids"][0].tolist()
     ours = list(generate(tiny_model, prompt, Settings(max_new_tokens=10, temperature=0), stop=3))
     assert answer[len(prompt) :][: len(ours)] == ours
+    again, config = load_model(folder)
+    assert {name: getattr(config, name) for name in values} == values and config.windows == tiny_model.config.windows
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in tiny_model.state_dict().items())
 
 
 @pytest.fixture(scope="module")

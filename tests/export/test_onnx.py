@@ -55,6 +55,13 @@ def test_the_cache_of_the_graph_is_the_networks(tiny_model: GPT) -> None:
     assert keys.shape == values.shape == (config.n_layer, 2, config.n_kv_head, 11, config.head_dim)
 
 
+@pytest.mark.skipif(not find_spec("onnxscript"), reason="pip install tatar-llm[onnx]")
+def test_experts_are_refused_by_name(tiny_config: GPTConfig, tiny_workspace: Workspace, tmp_path: Path) -> None:
+    model = GPT(dataclasses.replace(tiny_config, n_expert=4))
+    with pytest.raises(TatarLLMError, match=r"export onnx: this model is a mixture of experts.*take export hf or gguf"):
+        export_onnx(Workspace(tmp_path), place_of(model, tiny_workspace, tmp_path))
+
+
 def test_how_much_may_differ() -> None:
     ours = np.random.default_rng(0).normal(size=(6, 9)).astype(np.float32)
     ids = [1, 4, 3, 2, 8, 5]
@@ -69,7 +76,7 @@ def test_how_much_may_differ() -> None:
 @pytest.mark.slow
 @needs_libraries
 @pytest.mark.parametrize("dtype", ["f32", "int8"])
-@pytest.mark.parametrize("values", [{}, {"tie_weights": False, "n_kv_head": 1, "rope_theta": 5e5}], ids=str)
+@pytest.mark.parametrize("values", [{}, {"tie_weights": False, "n_kv_head": 1, "rope_theta": 5e5}, {"sliding_window": 6}], ids=str)
 def test_onnxruntime_computes_the_same(
     tiny_config: GPTConfig, tiny_workspace: Workspace, tmp_path: Path, dtype: str, values: dict
 ) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT, KVCache
 from tatar_llm.model.loss import chunked_cross_entropy
+from tatar_llm.model.stock import stock_weights
+from tatar_llm.workspace import write_json
 
 SMALL = GPTConfig(n_layer=2, n_head=4, n_embd=32, block_size=24, vocab_size=50)
 
@@ -30,23 +35,39 @@ def lively(config: GPTConfig) -> GPT:
     model = GPT(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(parameter * 5 if parameter.dim() == 2 else parameter + 0.2 * torch.randn_like(parameter))
+            parameter.copy_(parameter * 5 if parameter.dim() >= 2 else parameter + 0.2 * torch.randn_like(parameter))
     return model
 
 
 def qwen3(model: GPT):
-    """The same network as transformers builds it."""
+    """The same network as transformers builds it, reloaded from a folder: experts have other names in memory than in the file."""
     transformers = pytest.importorskip("transformers")
     from tatar_llm.export.hf import hf_config, hf_weights
 
     special = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": None}  # with one, its row gets no gradient
-    values = hf_config(model.config, special)
-    reference = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**values))
-    missing, unexpected = reference.load_state_dict(hf_weights(model), strict=False)
-    assert missing == (["lm_head.weight"] if model.config.tie_weights else [])
-    assert not unexpected
-    reference.tie_weights()
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "config.json", hf_config(model.config, special))
+        save_file(hf_weights(model), Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        reference, told = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    assert not any(told[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert type(reference).__name__ == ("Qwen3MoeForCausalLM" if model.config.n_expert else "Qwen3ForCausalLM")
     return reference
+
+
+def their_gradients(reference) -> dict[str, torch.Tensor]:
+    """Gradients under the names of the file: transformers holds the experts' gate and up as one tensor."""
+    found: dict[str, torch.Tensor] = {}
+    for name, parameter in reference.named_parameters():
+        if name.endswith("experts.gate_up_proj"):
+            parts = dict(zip(("gate_proj", "up_proj"), parameter.grad.chunk(2, dim=1), strict=True))
+        elif name.endswith("experts.down_proj"):
+            parts = {"down_proj": parameter.grad}
+        else:
+            found[name] = parameter.grad
+            continue
+        for part, stacked in parts.items():
+            found |= {f"{name.rpartition('.')[0]}.{number}.{part}.weight": matrix for number, matrix in enumerate(stacked)}
+    return found
 
 
 @pytest.mark.parametrize(
@@ -57,6 +78,12 @@ def qwen3(model: GPT):
         {"n_kv_head": 4},
         {"n_kv_head": 1, "rope_theta": 500.0},
         {"ffn_hidden": 40, "norm_eps": 1e-3},
+        {"sliding_window": 7},
+        {"sliding_window": 1, "n_kv_head": 1, "window_pattern": "FS"},
+        {"sliding_window": 5, "window_pattern": "S", "tie_weights": False},
+        {"n_expert": 4},
+        {"n_expert": 3, "experts_per_token": 3, "expert_hidden": 20, "tie_weights": False},
+        {"n_expert": 5, "experts_per_token": 1, "n_kv_head": 1},
     ],
     ids=str,
 )
@@ -69,20 +96,25 @@ def test_same_as_transformers_in_training(values: dict) -> None:
     assert (ours - theirs).abs().max() < 1e-5
     loss.backward()
     F.cross_entropy(theirs.flatten(0, 1), targets.flatten()).backward()
-    from tatar_llm.export.hf import hf_name
+    gradients = their_gradients(reference)
+    ours = stock_weights({name: parameter.grad for name, parameter in model.named_parameters()})
+    assert ours.keys() == gradients.keys()
+    for name, gradient in ours.items():
+        assert (gradient - gradients[name]).abs().max() < 1e-5 * max(1.0, float(gradients[name].abs().max())), name
 
-    gradients = dict(reference.named_parameters())
-    for name, parameter in model.named_parameters():
-        other = gradients[hf_name(name)].grad
-        assert (parameter.grad - other).abs().max() < 1e-5 * max(1.0, float(other.abs().max())), name
+
+VARIANTS = [{}, {"sliding_window": 5}, {"sliding_window": 1, "window_pattern": "S"}, {"sliding_window": 20, "window_pattern": "FS"}, {"n_expert": 4}]
 
 
-@settings(max_examples=20, deadline=None)
-@given(cuts=st.lists(st.integers(1, 23), max_size=6), batch=st.integers(1, 3))
-def test_the_cache_changes_nothing(cuts: list[int], batch: int) -> None:
-    model = lively(SMALL).eval()
+@settings(max_examples=40, deadline=None)
+@given(
+    cuts=st.lists(st.integers(1, 23), max_size=6), batch=st.integers(1, 3), values=st.sampled_from(VARIANTS), whole=st.booleans()
+)
+def test_the_cache_changes_nothing(cuts: list[int], batch: int, values: dict, whole: bool) -> None:
+    config = dataclasses.replace(SMALL, **values)
+    model = lively(config).eval()
     ids = ids_like(SMALL, batch, 24)
-    cache = KVCache(SMALL, batch, 24, torch.device("cpu"), torch.float32)
+    cache = KVCache(config, batch, 24, torch.device("cpu"), torch.float32, whole=whole)
     edges = [0, *sorted(set(cuts)), 24]
     with torch.inference_mode():
         parts = [model(ids[:, a:b], cache=cache)[0] for a, b in itertools.pairwise(edges)]
@@ -224,6 +256,13 @@ def test_too_long_is_one_line() -> None:
         ({"n_layer": 0}, "n_layer is 0"),
         ({"vocab_size": 70000}, "65535"),
         ({"dropout": 1.0}, "dropout"),
+        ({"sliding_window": 256}, "sliding_window 256 does not fit a context of 256"),
+        ({"sliding_window": -1}, "sliding_window -1"),
+        ({"sliding_window": 8, "window_pattern": "SX"}, "made of S"),
+        ({"n_expert": 4, "experts_per_token": 5}, "experts_per_token 5 does not fit n_expert 4"),
+        ({"n_expert": 4, "experts_per_token": 0}, "experts_per_token 0"),
+        ({"n_expert": 1}, "take 2 or more"),
+        ({"n_expert": 4, "sliding_window": 8}, "do not go together"),
     ],
 )
 def test_networks_that_cannot_be(values: dict, said: str) -> None:

@@ -22,6 +22,7 @@ import torch
 from little_training import BOS, FLAGS, TINY, chains, losses, make_trainer, same_weights
 
 from tatar_llm.cli import main
+from tatar_llm.config import GPTConfig, field_names
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT, load_model
 from tatar_llm.tokenizer.baselines import ngram_baselines
@@ -59,11 +60,15 @@ def test_it_learns_what_can_be_learned(tmp_path: Path, optimizer: str) -> None:
     [
         (12, {"optimizer": "adamw"}),  # two epochs before, one and a half after
         (5, {"optimizer": "muon", "gradient_checkpointing": True, "ema": 0.9, "schedule": "wsd", "z_loss": 1e-3}),
+        (7, {"optimizer": "muon", "n_expert": 4, "gradient_checkpointing": True}),
+        (7, {"optimizer": "adamw", "sliding_window": 5, "window_pattern": "SF"}),
     ],
 )
 def test_a_resume_is_equal_to_the_bit(tmp_path: Path, stop: int, options: dict) -> None:
-    config = dataclasses.replace(TINY, dropout=0.2)
-    arguments = {"steps": 24, "config": config, "plan": {"eval_interval": stop}, **options}
+    shape = {name: value for name, value in options.items() if name in field_names(GPTConfig)}
+    config = dataclasses.replace(TINY, dropout=0.2, **shape)
+    trained = {name: value for name, value in options.items() if name not in shape}
+    arguments = {"steps": 24, "config": config, "plan": {"eval_interval": stop}, **trained}
     whole = make_trainer(tmp_path / "whole", **arguments)
     assert whole.batches.windows % 4, "the border of an epoch must fall inside a step"
     assert 2.5 * whole.batches.windows < 24 * 4
@@ -295,6 +300,14 @@ def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     trainer.fit()
     assert ("loss", losses(trainer)[-1], 3 * trainer.tokens_per_step) in told
     assert {name for name, *_ in told} >= {"loss", "val_bits_per_byte", "learning_rate", "tokens_per_second"}
+
+
+def test_the_load_of_the_experts_is_told(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, steps=4, config=dataclasses.replace(TINY, n_expert=4), log_interval=2, optimizer="muon")
+    trainer.fit()
+    loads = [row["expert_load"] for row in trainer.run.read_metrics() if "loss" in row]
+    assert len(loads) == 3 and all(len(load) == TINY.n_layer for load in loads)
+    assert all(sum(layer) == pytest.approx(1, abs=1e-3) and max(layer) <= 0.5 for load in loads for layer in load)
 
 
 def test_the_share_of_the_peak_is_told(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class TreeCache:
 
     longest = 0
 
-    def __init__(self, trees: Sequence[Tree], device: torch.device) -> None:
+    def __init__(self, trees: Sequence[Tree], device: torch.device, window: int = 0) -> None:
         width = max(len(tree.tokens) for tree in trees)
         depths = np.zeros((len(trees), width), np.int64)
         sight = np.broadcast_to(np.eye(width, dtype=bool), (len(trees), 1, width, width)).copy()
@@ -82,15 +82,17 @@ class TreeCache:
             size = len(tree.tokens)
             self.ids[number, :size], depths[number, :size] = tree.tokens, tree.depths
             sight[number, 0, :size, :size] = tree.ancestors()
-        self.depths, self.sight = torch.from_numpy(depths).to(device), torch.from_numpy(sight).to(device)
+        self.depths, self.sight, self.near = torch.from_numpy(depths).to(device), torch.from_numpy(sight).to(device), None
+        if window:
+            self.near = self.sight & (self.depths[:, None, :, None] - self.depths[:, None, None, :] < window)
 
     def angles(self, table: Tensor, count: int) -> Tensor:
         """(B, 1, T, D)."""
         return table[self.depths][:, None]
 
-    def mask(self, count: int) -> Tensor:
+    def masks(self, count: int) -> tuple[Tensor, Tensor | None]:
         """(B, 1, T, T)."""
-        return self.sight
+        return self.sight, self.near
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Nothing was before."""
@@ -141,7 +143,7 @@ def _trees(sequences: Sequence[Sequence[int]], scored: Sequence[int], most: int)
 
 def _pass(model: GPT, trees: Sequence[Tree]) -> list[np.ndarray]:
     """Nats of the scored edges of each tree."""
-    cache = TreeCache(trees, model.device)
+    cache = TreeCache(trees, model.device, model.config.sliding_window)
     width = cache.ids.shape[1]
     nodes = np.array([number * width + node for number, tree in enumerate(trees) for node, _ in tree.edges], np.int64)
     targets = np.array([token for tree in trees for _, token in tree.edges], np.int64)

@@ -27,7 +27,7 @@ def hf_card(
     """README.md of a Hugging Face folder, or of the repository `repo` ("USER/NAME") that it is published as."""
     prompt = json.dumps(_language(place, facts)[2], ensure_ascii=False)
     name, where = ("folder", "path/to/this/folder") if not repo else ("name", repo)
-    return _card(place, facts, config, "transformers", f"""The network is the one that transformers calls Qwen3; no code of its own is needed.
+    return _card(place, facts, config, "transformers", f"""The network is the one that transformers calls {"Qwen3-MoE" if config.n_expert else "Qwen3"}; no code of its own is needed.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -44,10 +44,20 @@ no chat template: give it the beginning of a text.
 """, record, repo, licence)
 
 
+def _special_parts(config: GPTConfig) -> str:
+    """Lines of the table that a plain network does not have."""
+    if config.n_expert:
+        return (f"\n| experts | {config.n_expert} in each block, {config.experts_per_token} at work for a token, width {config.expert_hidden}; "
+                f"{config.active_parameters() / 1e6:.1f} M parameters at work |")  # fmt: skip
+    if any(config.windows):
+        return f"\n| sliding window | {config.sliding_window} tokens in {sum(map(bool, config.windows))} of {config.n_layer} layers |"
+    return ""
+
+
 def gguf_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig, file: str) -> str:
     """README.md beside a GGUF file."""
     prompt = _language(place, facts)[2]
-    return _card(place, facts, config, "gguf", f"""For llama.cpp and what is built on it; the architecture is llama.cpp's own `qwen3`.
+    return _card(place, facts, config, "gguf", f"""For llama.cpp and what is built on it; the architecture is llama.cpp's own `{"qwen3moe" if config.n_expert else "qwen3"}`.
 
 ```bash
 llama-completion -m {file} -p "{prompt}" -n 60 --temp 0.8 --top-k 40 -no-cnv
@@ -123,7 +133,7 @@ A small model that continues {english} text. It was trained from scratch with ta
 | training text | {corpus} |
 | bits per byte on held-out text | {measured} |
 | steps trained | {facts.get("step") if facts.get("step") is not None else "not recorded"} |
-| layers, width, heads | {config.n_layer}, {config.n_embd}, {config.n_head} ({config.n_kv_head} for keys and values) |
+| layers, width, heads | {config.n_layer}, {config.n_embd}, {config.n_head} ({config.n_kv_head} for keys and values) |{_special_parts(config)}
 | context | {config.block_size} tokens |
 | vocabulary | {config.vocab_size} tokens, byte-level BPE |
 

@@ -1,7 +1,7 @@
 """GGUF files for llama.cpp and what is built on it (Ollama, LM Studio), checked by asking llama.cpp itself.
 
-The architecture is llama.cpp's own ``qwen3``; unlike ``llama``, its queries and keys are stored as they are. The
-tokenizer's rule for pieces is the one that llama.cpp calls ``llama-bpe``.
+The architecture is llama.cpp's own ``qwen3``, with experts ``qwen3moe``; unlike ``llama``, their queries and keys are stored as they
+are. The tokenizer's rule for pieces is the one that llama.cpp calls ``llama-bpe``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ LAYER_NAMES = {
     "ffn.up": "ffn_up",
     "ffn.down": "ffn_down",
 }
+EXPERT_NAMES = {"ffn.router": "ffn_gate_inp", "ffn.gate": "ffn_gate_exps", "ffn.up": "ffn_up_exps", "ffn.down": "ffn_down_exps"}
 OUTER_NAMES = {"embedding": "token_embd", "norm": "output_norm", "head": "output"}
 NORMAL, CONTROL = 1, 3
 """Kinds of tokens in a GGUF vocabulary."""
@@ -109,7 +110,7 @@ def write_gguf(file: Path, source: Source, dtype: str) -> None:
     import gguf
 
     config, facts = source.config, source.facts
-    writer = gguf.GGUFWriter(file, "qwen3")
+    writer = gguf.GGUFWriter(file, "qwen3moe" if config.n_expert else "qwen3")
     writer.add_name(f"tatar-llm {Path(source.place.name).name}")
     if facts.get("language"):
         writer.add_languages([facts["language"]])
@@ -124,28 +125,33 @@ def write_gguf(file: Path, source: Source, dtype: str) -> None:
     writer.add_value_length(config.head_dim)
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_layer_norm_rms_eps(config.norm_eps)
+    if config.n_expert:
+        writer.add_expert_count(config.n_expert)
+        writer.add_expert_used_count(config.experts_per_token)
+        writer.add_expert_feed_forward_length(config.expert_hidden)
     _add_vocabulary(writer, source)
     kind = gguf.GGMLQuantizationType[dtype.upper()]
     for name, value in source.model.state_dict().items():
         if name == "head.weight" and config.tie_weights:
             continue
-        weights = value.float().numpy()
-        if weights.ndim == 1 or dtype == "f32":
-            writer.add_tensor(gguf_name(name), weights)
+        weights, stored = value.float().numpy(), gguf_name(name, experts=config.n_expert > 0)
+        if weights.ndim == 1 or dtype == "f32" or "router" in name:  # llama.cpp wants its router in fp32
+            writer.add_tensor(stored, weights)
         elif dtype == "f16":
-            writer.add_tensor(gguf_name(name), weights.astype(np.float16))
+            writer.add_tensor(stored, weights.astype(np.float16))
         else:
-            writer.add_tensor(gguf_name(name), gguf.quants.quantize(weights, kind), raw_dtype=kind)
+            writer.add_tensor(stored, gguf.quants.quantize(weights, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def gguf_name(name: str) -> str:
+def gguf_name(name: str, experts: bool = False) -> str:
     """``blocks.3.attention.q.weight`` -> ``blk.3.attn_q.weight``."""
+    names = LAYER_NAMES | EXPERT_NAMES if experts else LAYER_NAMES
     if match := re.fullmatch(r"blocks\.(\d+)\.(.+)\.weight", name):
-        return f"blk.{match[1]}.{LAYER_NAMES[match[2]]}.weight"
+        return f"blk.{match[1]}.{names[match[2]]}.weight"
     return f"{OUTER_NAMES[name.removesuffix('.weight')]}.weight"
 
 
@@ -187,9 +193,15 @@ def _need_libraries() -> None:
 
 def _need_carried(source: Source, dtype: str) -> None:
     """Refuse by name what llama.cpp would compute otherwise."""
+    if any(source.config.windows):
+        raise TatarLLMError(
+            f"export gguf: this model's layers see {source.config.sliding_window} tokens, and llama.cpp ignores a sliding window in "
+            "networks of this kind: take export hf or onnx"
+        )
     if source.tok_config["vocab_size"] != source.config.vocab_size:
         raise TatarLLMError("export gguf: the model has more ids than its tokenizer, which llama.cpp refuses: take export hf")
-    widths = {"n_embd": source.config.n_embd, "ffn_hidden": source.config.ffn_hidden, "n_head * head_dim": source.config.n_head * source.config.head_dim}
+    widths = {"n_embd": source.config.n_embd, "ffn_hidden": source.config.ffn_hidden, "n_head * head_dim": source.config.n_head * source.config.head_dim} | (
+        {"expert_hidden": source.config.expert_hidden} if source.config.n_expert else {})
     odd = next((f"{name} is {value}" for name, value in widths.items() if value % BLOCK), "")
     if dtype == "q8_0" and odd:
         raise TatarLLMError(f"q8_0 stores weights in blocks of {BLOCK}, and {odd}: take --dtype f16")

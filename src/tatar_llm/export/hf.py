@@ -1,4 +1,4 @@
-"""A Hugging Face folder: the network under the names that transformers gives to Qwen3, checked by reloading it."""
+"""A Hugging Face folder: the network under the names that transformers gives to Qwen3 or Qwen3-MoE, checked by reloading it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tatar_llm.export.source import read_source, target_folder
 from tatar_llm.export.texts import CHECK_LINES, random_texts
 from tatar_llm.generation import Settings, generate
 from tatar_llm.model import GPT, KVCache
-from tatar_llm.model.stock import MARKER, hf_name
+from tatar_llm.model.stock import ATTENTION, KINDS, MARKER, stock_weights
 from tatar_llm.tokenizer import encode_text
 from tatar_llm.training.runs import ModelPlace
 from tatar_llm.workspace import Workspace, whole_folder, write_json, write_text
@@ -79,19 +79,18 @@ def export_hf(
 
 def hf_weights(model: GPT, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """The network's weights under transformers' names; a tied output layer is left out, as transformers does."""
-    weights = {}
-    for name, value in model.state_dict().items():
-        if name == "head.weight" and model.config.tie_weights:
-            continue
-        weights[hf_name(name)] = value.detach().to("cpu", dtype).contiguous()
-    return weights
+    own = model.state_dict()
+    if model.config.tie_weights:
+        del own["head.weight"]
+    return {name: value.detach().to("cpu", dtype, copy=True).contiguous() for name, value in stock_weights(own).items()}
 
 
 def hf_config(config: GPTConfig, tok_config: dict[str, Any]) -> dict[str, Any]:
     """config.json; `rope_parameters` is read by transformers 5, `rope_theta` by older ones and by other programs."""
+    kind = "qwen3_moe" if config.n_expert else "qwen3"
     return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
+        "architectures": [KINDS[kind]],
+        "model_type": kind,
         "vocab_size": config.vocab_size,
         "hidden_size": config.n_embd,
         "intermediate_size": config.ffn_hidden,
@@ -106,14 +105,27 @@ def hf_config(config: GPTConfig, tok_config: dict[str, Any]) -> dict[str, Any]:
         "rope_theta": config.rope_theta,
         "attention_bias": False,
         "attention_dropout": 0.0,
-        "use_sliding_window": False,
-        "sliding_window": None,
-        "layer_types": ["full_attention"] * config.n_layer,
+        "use_sliding_window": config.sliding_window > 0,
+        "sliding_window": config.sliding_window or None,
+        **(_experts(config) if config.n_expert else {"layer_types": [ATTENTION["S" if window else "F"] for window in config.windows]}),
         "tie_word_embeddings": config.tie_weights,
         "initializer_range": 0.02,
         "use_cache": True,
         "dtype": "float32",
         **_special_ids(tok_config),
+    }
+
+
+def _experts(config: GPTConfig) -> dict[str, Any]:
+    return {
+        "num_experts": config.n_expert,
+        "num_experts_per_tok": config.experts_per_token,
+        "moe_intermediate_size": config.expert_hidden,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "output_router_logits": False,
+        "router_aux_loss_coef": 0.01,
     }
 
 

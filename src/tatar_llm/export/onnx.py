@@ -61,6 +61,7 @@ def export_onnx(
     need_libraries("onnx")
     target = target_folder(workspace, place, "onnx", out, force)
     source = read_source(place)
+    need_dense(source, "onnx")
     with whole_folder(target) as folder:
         write_onnx(folder / "model.onnx", source.model, dtype)
         write_text(folder / "tokenizer.json", source.tokenizer.to_str())
@@ -74,8 +75,8 @@ def export_onnx(
 class GraphCache:
     """A cache whose contents are inputs and outputs of a traced graph (the network's `Cache`)."""
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values = keys, values
+    def __init__(self, keys: Tensor, values: Tensor, window: int) -> None:
+        self.keys, self.values, self.window = keys, values, window
         self.new: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -87,10 +88,10 @@ class GraphCache:
         """(T, D)."""
         return table[self.longest : self.longest + count]
 
-    def mask(self, count: int) -> Tensor:
-        """(T, P + T): query i may see the past and keys up to itself."""
-        places = torch.arange(self.longest + count)
-        return places[None] <= torch.arange(count)[:, None] + self.longest
+    def masks(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """(T, P + T): query i may see the past, or the window's part of it, and keys up to itself."""
+        key, query = torch.arange(self.longest + count)[None], torch.arange(count)[:, None] + self.longest
+        return key <= query, (key <= query) & (query - key < self.window) if self.window else None
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values so far of a layer, (B, K, P + T, D)."""
@@ -111,7 +112,7 @@ class Graph(nn.Module):
 
     def forward(self, ids: Tensor, past_keys: Tensor, past_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, and the keys and values of all tokens."""
-        cache = GraphCache(past_keys, past_values)
+        cache = GraphCache(past_keys, past_values, self.model.config.sliding_window)
         logits, _ = self.model(ids, cache=cache)
         keys, values = zip(*cache.new, strict=True)
         return logits, torch.stack(keys), torch.stack(values)
@@ -174,6 +175,12 @@ def need_libraries(kind: str) -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise TatarLLMError(f'export {kind} needs onnx, onnxscript and onnxruntime: pip install "tatar-llm[onnx]"') from error
+
+
+def need_dense(source: Source, kind: str) -> None:
+    """Raise TatarLLMError for a mixture of experts, whose routing an ONNX graph of fixed operations cannot carry without computing all."""
+    if source.config.n_expert:
+        raise TatarLLMError(f"export {kind}: this model is a mixture of experts, which the ONNX graph does not carry: take export hf or gguf")
 
 
 def check_onnx(file: Path, source: Source, dtype: str, *, unfold: bool = False) -> None:

@@ -76,8 +76,7 @@ class Batch:
         self._read(start, ids)
         head = going[0]
         for place, row in enumerate(going[1:], start + 1):
-            for whole in (self.store.keys, self.store.values):
-                whole[:, place, :, : head.inside] = whole[:, start, :, : head.inside]
+            self.store.copy_row(start, place, head.inside)
             row.inside, row.logits = head.inside, head.logits
         return made
 
@@ -101,8 +100,7 @@ class Batch:
         place, last = self.rows.index(row), len(self.rows) - 1
         if place != last:
             moved = self.rows[last]
-            for whole in (self.store.keys, self.store.values):
-                whole[:, place, :, : moved.inside] = whole[:, last, :, : moved.inside]
+            self.store.copy_row(last, place, moved.inside)
             self.rows[place] = moved
         self.rows.pop()
 
@@ -160,10 +158,10 @@ class Batch:
         return KVCache(self.model.config, rows, self.block, self.model.device, self.model.embedding.weight.dtype)
 
     def _make_room(self, wanted: int) -> None:
-        have = self.store.keys.size(1)
+        have = self.store.batch
         if wanted > have:
             larger = self._room(max(wanted, 2 * have))
-            larger.keys[:, :have], larger.values[:, :have] = self.store.keys, self.store.values
+            larger.take_over(self.store)
             self.store = larger
 
 

@@ -68,7 +68,7 @@ class Suggester:
         self.pass_one = pass_one or Step(model)
         self.most = min(CONTEXT, max(1, self.block - ROUNDS))
         self.rounds = min(ROUNDS, self.block - self.most)
-        self.cache = KVCache(model.config, width, self.block, model.device, model.embedding.weight.dtype)
+        self.cache = KVCache(model.config, width, self.block, model.device, model.embedding.weight.dtype, whole=True)
         self.read: list[int] = []
         self.next = np.zeros(0)  # log-probabilities after what was read
         special = tokenizer.get_added_tokens_decoder().keys()
@@ -145,8 +145,8 @@ class Suggester:
         last = torch.tensor([len(ids) - shared - 1], device=self.model.device)
         logits, _ = self.model(torch.tensor([ids[shared:]], device=self.model.device), cache=one, at=last)
         self.next = logits[0].float().log_softmax(dim=-1).cpu().numpy()
-        for store in (self.cache.keys, self.cache.values):
-            store[:, 1:, :, shared : len(ids)] = store[:, :1, :, shared : len(ids)]
+        for store in (*self.cache.keys, *self.cache.values):
+            store[1:, :, shared : len(ids)] = store[:1, :, shared : len(ids)]
         self.read, self.cache.position = ids, len(ids)
 
     def _grow(self, beginning: _Beginning, logp: np.ndarray) -> tuple[list[_Beginning], float]:
@@ -188,8 +188,8 @@ class Suggester:
         if parents and kept and end > start:
             place = {parent.tokens: row for row, parent in enumerate(parents)}
             rows = torch.tensor([place[one.tokens[:-1]] for one in kept])
-            for store in (self.cache.keys, self.cache.values):
-                store[:, : len(kept), :, start:end] = store[:, rows, :, start:end]
+            for store in (*self.cache.keys, *self.cache.values):
+                store[: len(kept), :, start:end] = store[rows, :, start:end]
         return kept
 
     def _forward(self, rows: list[_Beginning]) -> Tensor:

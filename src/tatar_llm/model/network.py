@@ -17,14 +17,20 @@ from torch.utils.checkpoint import checkpoint
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model.cache import Cache
+from tatar_llm.model.experts import MixtureOfExperts, Routing
 from tatar_llm.model.loss import chunked_cross_entropy
+from tatar_llm.model.window import windowed_attention
+
+Masks = tuple[Tensor | None, Tensor | None]
+"""What may be seen by layers with full attention, and by those with a window; None: the past."""
 
 
 class Attention(nn.Module):
-    """Causal self-attention with grouped queries, QK-norm and rotary positions."""
+    """Causal self-attention with grouped queries, QK-norm and rotary positions; over a sliding window where the layer has one."""
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
+        self.window = config.windows[layer]
         self.layer, self.heads, self.kv_heads, self.head_dim = layer, config.n_head, config.n_kv_head, config.head_dim
         self.q = nn.Linear(config.n_embd, self.heads * self.head_dim, bias=False)
         self.k = nn.Linear(config.n_embd, self.kv_heads * self.head_dim, bias=False)
@@ -33,10 +39,9 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
         self.k_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
 
-    def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None, masks: Masks = (None, None)) -> Tensor:
         B, T, _ = x.shape
+        mask = masks[self.window > 0]
         q = self.q_norm(self.q(x).view(B, T, self.heads, self.head_dim)).transpose(1, 2)  # (B, H, T, D)
         k = self.k_norm(self.k(x).view(B, T, self.kv_heads, self.head_dim)).transpose(1, 2)  # (B, K, T, D)
         v = self.v(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)  # (B, K, T, D)
@@ -46,7 +51,10 @@ class Attention(nn.Module):
         if self.kv_heads < self.heads:
             k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)
             v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1)
+        if self.window and mask is None and T > 1:
+            y = windowed_attention(q, k, v, self.window)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None and T > 1)
         return self.out(y.transpose(1, 2).reshape(B, T, -1))
 
 
@@ -59,8 +67,8 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(config.n_embd, config.ffn_hidden, bias=False)
         self.down = nn.Linear(config.ffn_hidden, config.n_embd, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return self.down(F.silu(self.gate(x)) * self.up(x)), None
 
 
 class Block(nn.Module):
@@ -71,14 +79,15 @@ class Block(nn.Module):
         self.attention_norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.attention = Attention(config, layer)
         self.ffn_norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
-        self.ffn = FeedForward(config)
+        self.ffn = MixtureOfExperts(config) if config.n_expert else FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None, mask: Tensor | None = None
-    ) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, cache, mask))
-        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None, masks: Masks = (None, None)
+    ) -> tuple[Tensor, Routing | None]:
+        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, cache, masks))
+        y, routing = self.ffn(self.ffn_norm(x))
+        return x + self.dropout(y), routing
 
 
 class GPT(nn.Module):
@@ -88,7 +97,7 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
-        self.z_loss = 0.0  # in training only
+        self.z_loss = self.balance_loss = self.router_z_loss = 0.0  # in training only
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
@@ -99,12 +108,13 @@ class GPT(nn.Module):
         cos, sin = rotary_table(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
+        self.register_buffer("expert_load", torch.zeros(config.n_layer, config.n_expert), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Normal weights of deviation 0.02; layers that write to the residual stream scaled by 1/sqrt(2 n_layer)."""
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 2:
+            if parameter.dim() >= 2:
                 into_stream = name.endswith(("attention.out.weight", "ffn.down.weight"))
                 nn.init.normal_(parameter, std=0.02 / (math.sqrt(2 * self.config.n_layer) if into_stream else 1))
 
@@ -132,21 +142,25 @@ class GPT(nn.Module):
         if past + T > self.config.block_size:
             raise TatarLLMError(f"{past + T} tokens do not fit into the context of {self.config.block_size}")
         x = self.dropout(self.embedding(idx))  # (B, T, C)
-        mask = None
+        masks: Masks = (None, None)
         if cache is None:
             cos, sin = self.cos[:T], self.sin[:T]
         else:
-            cos, sin, mask = cache.angles(self.cos, T), cache.angles(self.sin, T), cache.mask(T)
+            cos, sin, masks = cache.angles(self.cos, T), cache.angles(self.sin, T), cache.masks(T)
+        routings: list[Routing] = []
         for block in self.blocks:
             if self.gradient_checkpointing and self.training:
-                x = checkpoint(block, x, cos, sin, use_reentrant=False)
+                x, routing = checkpoint(block, x, cos, sin, use_reentrant=False)
             else:
-                x = block(x, cos, sin, cache, mask)
+                x, routing = block(x, cos, sin, cache, masks)
+            if routing is not None:
+                routings.append(routing)
         if cache is not None:
             cache.advance(T)
         x = self.norm(x)
         if targets is not None and not return_logits:
-            return None, self._loss(x, targets)
+            loss = self._loss(x, targets)
+            return None, self._with_routing(loss, routings) if routings and self.training else loss
         if at is not None:
             return self.head(x.view(-1, x.size(-1))[at]), None
         logits = self.head(x)  # (B, T, V)
@@ -162,6 +176,13 @@ class GPT(nn.Module):
                 x.to(dtype).view(-1, x.size(-1)), self.head.weight.to(dtype), targets.reshape(-1),
                 z_loss=self.z_loss if self.training else 0.0,
             )  # fmt: skip
+
+    def _with_routing(self, loss: Tensor, routings: list[Routing]) -> Tensor:
+        """The same value, with the gradients of the router's losses (means over the layers) added; counts the experts' load."""
+        self.expert_load += torch.stack([routing.load for routing in routings]).detach()
+        balance, z = (torch.stack([routing[place] for routing in routings]).mean() for place in (0, 1))
+        extra = self.balance_loss * balance + self.router_z_loss * z
+        return loss + (extra - extra.detach())
 
     @property
     def device(self) -> torch.device:

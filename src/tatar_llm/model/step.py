@@ -9,13 +9,15 @@ holds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tatar_llm.model.cache import Cache
-from tatar_llm.model.network import GPT
+from tatar_llm.model.experts import MixtureOfExperts
+from tatar_llm.model.network import GPT, Block
 
 
 class Step:
@@ -31,14 +33,26 @@ class Step:
         half, tables = config.head_dim // 2, []
         signed = torch.cat((-model.sin[:, :half], model.sin[:, half:]), dim=-1)  # (block, D)
         for block in model.blocks:
-            attention, ffn = block.attention, block.ffn
+            attention = block.attention
             qkv = torch.cat((attention.q.weight, attention.k.weight, attention.v.weight)) * block.attention_norm.weight * C
-            gate_up = torch.cat((ffn.gate.weight, ffn.up.weight)) * block.ffn_norm.weight * C
-            self.layers.append((_turned(qkv), attention.out.weight.detach(), _turned(gate_up), ffn.down.weight.detach()))
+            self.layers.append((_turned(qkv), attention.out.weight.detach(), self._feed_forward(block, C)))
             gains = torch.stack([attention.q_norm.weight] * self.heads + [attention.k_norm.weight] * config.n_kv_head) * D  # (H + K, D)
             tables.append(torch.stack((model.cos[:, None] * gains, signed[:, None] * gains.roll(half, -1)), dim=1))
         self.table = torch.stack(tables, dim=1).detach()  # (block, L, 2, H + K, D)
         self.head = _turned(model.head.weight)
+
+    def _feed_forward(self, block: Block, width: float) -> Callable[[Tensor], Tensor]:
+        """The block's second half as a function of x (B, C)."""
+        if isinstance(block.ffn, MixtureOfExperts):
+            return lambda x: block.ffn(block.ffn_norm(x))[0]
+        gate_up = _turned(torch.cat((block.ffn.gate.weight, block.ffn.up.weight)) * block.ffn_norm.weight * width)
+        down = block.ffn.down.weight.detach()
+
+        def dense(x: Tensor) -> Tensor:
+            gate, up = torch.mm(self._unit(x, width), gate_up).chunk(2, dim=-1)
+            return F.linear(F.silu(gate) * up, down)
+
+        return dense
 
     def _unit(self, x: Tensor, width: float) -> Tensor:
         """RMSNorm without its gain and without the square root of the width, which the matrices hold."""
@@ -51,20 +65,20 @@ class Step:
         D, H, K = config.head_dim, config.n_head, config.n_kv_head
         wide, narrow = math.sqrt(config.n_embd), math.sqrt(D)
         cosines, sines = cache.angles(self.table, 1).view(-1, config.n_layer, 2, self.both, D).unbind(2)  # one for all, or one each
-        cosines, sines, mask = cosines.unbind(1), sines.unbind(1), cache.mask(1)
+        cosines, sines, masks = cosines.unbind(1), sines.unbind(1), cache.masks(1)
         x = F.embedding(ids, self.model.embedding.weight)  # (B, C)
-        for layer, (qkv, out, gate_up, down) in enumerate(self.layers):
+        for layer, (qkv, out, feed_forward) in enumerate(self.layers):
             qk, v = torch.mm(self._unit(x, wide), qkv).view(B, -1, D).split((self.both, K), dim=1)  # (B, H + K, D), (B, K, D)
             qk = self._unit(qk, narrow)
             qk = torch.addcmul(qk * cosines[layer], qk.roll(D // 2, -1), sines[layer])
             q, k = qk.split((H, K), dim=1)
             k, v = cache.extend(layer, k[:, :, None], v[:, :, None])  # (B, K, T, D)
             scores = torch.matmul(q.reshape(B, K, H // K, D) * D**-0.5, k.transpose(-1, -2))  # (B, K, H / K, T)
+            mask = masks[config.windows[layer] > 0]
             if mask is not None:
                 scores = scores.masked_fill(~mask, -torch.inf)
             x = x + F.linear(torch.matmul(scores.softmax(dim=-1), v).view(B, -1), out)
-            gate, up = torch.mm(self._unit(x, wide), gate_up).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, down)
+            x = x + feed_forward(x)
         cache.advance(1)
         return torch.mm(self._unit(x, wide) * (self.model.norm.weight * wide), self.head)
 

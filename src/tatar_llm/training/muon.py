@@ -20,7 +20,7 @@ WIDE = 2  # from this ratio of sides on, iterating on the smaller square is the 
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised Nesterov momentum with decoupled weight decay, for 2-D parameters.
+    """Orthogonalised Nesterov momentum with decoupled weight decay, for matrices: 2-D parameters, and stacks of them (experts).
 
     Like torch's fused optimizers it leaves everything as it was where `found_inf` (a scalar on the device, 0 or 1) is
     set to 1 before a step: a bad step is skipped without asking the device.
@@ -56,8 +56,9 @@ class Muon(torch.optim.Optimizer):
                     grad = parameter.grad if skip is None else torch.where(skip, state["momentum"], parameter.grad)
                     state["momentum"].lerp_(grad, 1 - group["momentum"])  # skipped: towards itself, so it stays
                     updates.append(grad.lerp(state["momentum"], group["momentum"]))
-                scale = max(1.0, shape[0] / shape[1]) ** 0.5  # tall matrices move as far as wide ones
-                for parameter, update in zip(parameters, orthogonal(torch.stack(updates), self.dtype), strict=True):
+                scale = max(1.0, shape[-2] / shape[-1]) ** 0.5  # tall matrices move as far as wide ones
+                whole = torch.stack(updates)  # (N, rows, columns), with experts (N, E, rows, columns)
+                for parameter, update in zip(parameters, orthogonal(whole.flatten(0, -3), self.dtype).view(whole.shape), strict=True):
                     new = parameter * (1 - group["lr"] * group["weight_decay"])
                     new.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
                     parameter.copy_(new if skip is None else torch.where(skip, parameter, new))

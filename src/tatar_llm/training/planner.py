@@ -185,7 +185,7 @@ def choose_size(flops: float, seconds: float, unique_tokens: int, base: GPTConfi
     best: tuple[float, GPTConfig, int] | None = None
     for n_layer, n_embd, n_head in SIZES:
         config = dataclasses.replace(
-            base, n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_kv_head=0, ffn_hidden=0, dropout=0.0
+            base, n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_kv_head=0, ffn_hidden=0, expert_hidden=0, dropout=0.0
         )
         most = most_passes(unique_tokens, config.parameters()) * unique_tokens
         tokens = int(min(seconds * flops / config.flops_per_token(), most))

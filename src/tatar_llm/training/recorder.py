@@ -39,7 +39,7 @@ class Recorder:
         if self.board:
             with keep_going("TensorBoard's log"):
                 for name, value in row.items():
-                    if name not in ("step", "tokens") and value is not None:
+                    if name not in ("step", "tokens") and isinstance(value, int | float):
                         self.board.add_scalar(name, value, row["tokens"])
                 self.board.flush()
 

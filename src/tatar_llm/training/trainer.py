@@ -64,6 +64,7 @@ class Trainer:
         self.watchdog = Watchdog(self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         model.gradient_checkpointing, model.z_loss = config.gradient_checkpointing, config.z_loss
+        model.balance_loss, model.router_z_loss = config.balance_loss, config.router_z_loss
         self.network = self._for_execution()
         self.recorder = Recorder(run, processes.first, config.tensorboard)
         self.step = 0
@@ -232,16 +233,26 @@ class Trainer:
         }
         if self.peak_flops:
             row["share_of_peak"] = round(speed * self.model.config.flops_per_token() / self.peak_flops, 4)
+        if self.model.config.n_expert:
+            row["expert_load"] = self._expert_load()
         skipped, _ = self.watchdog.counts()
         if skipped:
             row["skipped"] = skipped
         return row
 
+    def _expert_load(self) -> list[list[float]]:
+        """Of each layer, the share of tokens that each expert got since the last log line; even is 1 / n_expert."""
+        load = self.model.expert_load
+        shares = (load / load.sum(dim=1, keepdim=True).clamp(min=1e-9)).tolist()
+        load.zero_()
+        return [[round(share, 4) for share in layer] for layer in shares]
+
     def _note(self, row: dict[str, Any]) -> str:
         best = f", held-out {self.best:.3f}" if self.best < math.inf else ""
         share = f" ({row['share_of_peak']:.0%} of peak)" if "share_of_peak" in row else ""
         loss = "no loss" if row["loss"] is None else f"loss {row['loss']:.3f}, {row['bits_per_byte']:.3f} bits/byte"
-        return f"{loss}{best}, {row['tokens_per_second']:,} tokens/s{share}"
+        busiest = f", busiest expert {max(map(max, row['expert_load'])):.0%}" if "expert_load" in row else ""
+        return f"{loss}{best}, {row['tokens_per_second']:,} tokens/s{share}{busiest}"
 
     def _judge_run(self) -> None:
         """Tell of skipped steps; end the run when there are too many."""

@@ -22,7 +22,7 @@ from tatar_llm.config import as_dict
 from tatar_llm.console import human_bytes, say
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.card import TWO_LETTERS, web_card
-from tatar_llm.export.onnx import check_onnx, need_libraries, write_onnx
+from tatar_llm.export.onnx import check_onnx, need_dense, need_libraries, write_onnx
 from tatar_llm.export.source import MARKER_FILE, Source, read_source, target_folder
 from tatar_llm.export.web.proof import expectations, prove
 from tatar_llm.export.web.runtime import VERSION, Runtime, read_runtime
@@ -67,6 +67,7 @@ def export_web(
     need_libraries("web")
     target = target_folder(workspace, place, "web", out, force)
     source = read_source(place)
+    need_dense(source, "web")
     parts = read_runtime(workspace, runtime)
     stored = source if dtype == "f32" else dataclasses.replace(source, model=rounded(source.model))
     say("writing the page: about a minute")
