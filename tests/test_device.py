@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tatar_llm import device
+from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
 
 
@@ -84,3 +85,10 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_real_cpu_describes_itself() -> None:
     assert f"{torch.get_num_threads()} threads" in device.describe_device(torch.device("cpu"))
     device.synchronize(torch.device("cpu"))
+
+
+def test_the_attention_kernel_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = GPTConfig(n_layer=1, n_head=2, n_embd=32, block_size=64)
+    assert device.attention_kernel(torch.device("cpu"), "fp32", config) == "flash"
+    monkeypatch.delattr(torch, "_fused_sdp_choice")  # it is not torch's public interface
+    assert device.attention_kernel(torch.device("cpu"), "fp32", config) == "torch's own"

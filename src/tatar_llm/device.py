@@ -15,6 +15,8 @@ from tatar_llm.errors import TatarLLMError
 if TYPE_CHECKING:
     import torch
 
+    from tatar_llm.config import GPTConfig
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -118,6 +120,19 @@ def describe_device(device: torch.device) -> str:
     if device.type == "mps":
         return f"Apple GPU ({platform.machine()})"
     return f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def attention_kernel(device: torch.device, precision: str, config: GPTConfig) -> str:
+    """Which of torch's kernels scaled_dot_product_attention takes for a causal pass of this shape, after the rotary turn: its name."""
+    import torch
+    from torch.nn.attention import SDPBackend
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+    q = torch.zeros(1, config.n_head, min(config.block_size, 16), config.head_dim, device=device, dtype=dtype, requires_grad=True)
+    try:
+        return SDPBackend(torch._fused_sdp_choice(q, q, q, None, 0.0, True)).name.lower().removesuffix("_attention")
+    except (AttributeError, TypeError, ValueError, RuntimeError, NotImplementedError):  # not public in torch; MPS has no choice
+        return "torch's own"
 
 
 def synchronize(device: torch.device) -> None:

@@ -13,7 +13,14 @@ import torch
 
 from tatar_llm.config import GPTConfig, Recipe, TrainConfig, as_dict
 from tatar_llm.console import human_time, say
-from tatar_llm.device import Execution, choose_execution, find_device, is_out_of_memory, keep_freed_memory
+from tatar_llm.device import (
+    Execution,
+    attention_kernel,
+    choose_execution,
+    find_device,
+    is_out_of_memory,
+    keep_freed_memory,
+)
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT
 from tatar_llm.training.batches import Batches
@@ -195,12 +202,13 @@ def _fit_plan_to_machine(plan: Plan) -> Plan:
 
 
 def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inputs, flops: float) -> None:
+    say(f"attention: {_attention(config, plan)}")
     tokens = _planned_tokens(config, settings, plan)
     seconds = tokens * config.flops_per_token() / flops
     unique = inputs.manifest["train"]["tokens"]
     passes = tokens / unique
     say(
-        f"network: {config.parameters() / 1e6:.1f} M parameters ({config.n_layer} layers, width {config.n_embd}, "
+        f"network: {config.parameters() / 1e6:.1f} M parameters{_at_work(config)} ({config.n_layer} layers, width {config.n_embd}, "
         f"context {config.block_size}, vocabulary {config.vocab_size})"
     )
     say(
@@ -216,6 +224,19 @@ def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inpu
     if not plan.seconds and (seconds > LONG_HOURS * 3600 or passes > MOST_PASSES):
         say("plan: for something quicker, let it choose size and steps for the time you have: "
             "tatar-llm train --minutes 60")  # fmt: skip
+
+
+def _attention(config: GPTConfig, plan: Plan) -> str:
+    """Which kernel computes it, and over how much."""
+    kernel = f"{attention_kernel(torch.device(plan.device), plan.precision, config)} kernel of scaled_dot_product_attention"
+    if not any(config.windows):
+        return kernel
+    kind = "flex_attention" if plan.device == "cuda" and plan.compile else f"chunks, {kernel}"
+    return f"window of {config.sliding_window} tokens in {sum(map(bool, config.windows))} of {config.n_layer} layers ({kind})"
+
+
+def _at_work(config: GPTConfig) -> str:
+    return f", {config.active_parameters() / 1e6:.1f} M at work for a token, {config.n_expert} experts" if config.n_expert else ""
 
 
 def _planned_tokens(config: GPTConfig, settings: TrainConfig, plan: Plan) -> int:
