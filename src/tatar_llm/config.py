@@ -57,11 +57,17 @@ class TokenizerConfig:
     vocab_size: int = 8192
     """Number of tokens, the 16 special and 256 byte tokens included; 272 to 65535."""
     min_frequency: int = 2
-    """A pair of tokens seen fewer times than this is never merged."""
+    """A pair of tokens seen fewer times than this is never merged (bpe alone)."""
+    type: str = "bpe"
+    """bpe, or unigram: the likeliest cut of each piece by a unigram model; for transformers and onnxruntime, not for llama.cpp."""
     train_file: str = ""
     """Text to learn from instead of data/processed/train.txt."""
     output_dir: str = ""
     """Where tokenizer.json goes, instead of tokenizer/."""
+
+    def __post_init__(self) -> None:
+        if self.type not in ("bpe", "unigram"):
+            raise TatarLLMError(f"type is {self.type!r}: it must be bpe or unigram")
 
 
 LONGEST_CONTEXT = 1 << 17

@@ -354,3 +354,33 @@ def test_the_smallest_context_there_is(place: ModelPlace, tmp_path: Path) -> Non
     folder = export_hf(Workspace(tmp_path), place)
     assert torch.equal(load_file(folder / "model.safetensors")["model.norm.weight"], short.norm.weight)
     assert read_json(folder / "config.json")["max_position_embeddings"] == 1
+
+@pytest.fixture
+def unigram_place(tiny_workspace: Workspace, tmp_path: Path) -> ModelPlace:
+    """A random network with a unigram tokenizer."""
+    from tatar_llm.config import TokenizerConfig
+    from tatar_llm.tokenizer import train_tokenizer
+
+    workspace = Workspace(tmp_path / "unigram")
+    workspace.processed.mkdir(parents=True)
+    workspace.train_text.write_bytes(tiny_workspace.train_text.read_bytes())
+    size = train_tokenizer(TokenizerConfig(vocab_size=350, type="unigram"), workspace)["vocab_size"]
+    torch.manual_seed(0)
+    return place_of(GPT(GPTConfig(n_layer=1, n_head=2, n_embd=32, block_size=32, vocab_size=size)), workspace, tmp_path / "models")
+
+
+def test_a_unigram_tokenizer_loads_too(unigram_place: ModelPlace, tmp_path: Path) -> None:
+    """The export compares ids and text of 200 odd strings itself."""
+    from tatar_llm.tokenizer import load_tokenizer
+
+    folder = export_hf(Workspace(tmp_path), unigram_place)
+    assert load_tokenizer(folder)[1]["model_type"] == "unigram"
+
+
+@pytest.mark.parametrize("kind", ["gguf", "web"])
+def test_where_unigram_is_not_known(unigram_place: ModelPlace, tmp_path: Path, kind: str) -> None:
+    from tatar_llm.export import EXPORTS
+
+    pytest.importorskip("xllamacpp" if kind == "gguf" else "onnxscript")
+    with pytest.raises(TatarLLMError, match=f"export {kind}: the tokenizer is of the type unigram.*take export hf or onnx"):
+        EXPORTS[kind].write(Workspace(tmp_path), unigram_place)

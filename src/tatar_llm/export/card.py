@@ -135,7 +135,7 @@ A small model that continues {english} text. It was trained from scratch with ta
 | steps trained | {facts.get("step") if facts.get("step") is not None else "not recorded"} |
 | layers, width, heads | {config.n_layer}, {config.n_embd}, {config.n_head} ({config.n_kv_head} for keys and values) |{_special_parts(config)}
 | context | {config.block_size} tokens |
-| vocabulary | {config.vocab_size} tokens, byte-level BPE |
+| vocabulary | {config.vocab_size} tokens, byte-level |
 
 {use}{_measured(record)}{_texts(record, licence)}{_training(record)}
 ## Limits and risks

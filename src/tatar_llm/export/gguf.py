@@ -19,7 +19,7 @@ import torch
 
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.card import gguf_card
-from tatar_llm.export.source import MARKER_FILE, Source, read_source, target_folder
+from tatar_llm.export.source import MARKER_FILE, Source, need_bpe, read_source, target_folder
 from tatar_llm.export.texts import CHECK_LINES, random_texts
 from tatar_llm.generation.batch import Batch
 from tatar_llm.generation.sampling import Settings
@@ -193,6 +193,7 @@ def _need_libraries() -> None:
 
 def _need_carried(source: Source, dtype: str) -> None:
     """Refuse by name what llama.cpp would compute otherwise."""
+    need_bpe(source, "gguf", "llama.cpp has none such over bytes: take export hf or onnx")
     if any(source.config.windows):
         raise TatarLLMError(
             f"export gguf: this model's layers see {source.config.sliding_window} tokens, and llama.cpp ignores a sliding window in "

@@ -59,6 +59,13 @@ def read_source(place: ModelPlace, dtype: torch.dtype = torch.float32) -> Source
     return Source(place, model, config, tokenizer, tok_config, facts)
 
 
+def need_bpe(source: Source, kind: str, why: str) -> None:
+    """Raise TatarLLMError where the tokenizer is no BPE, the only kind that `export KIND` carries."""
+    found = type(source.tokenizer.model).__name__
+    if found != "BPE":
+        raise TatarLLMError(f"export {kind}: the tokenizer is of the type {found.lower()}, and {why}")
+
+
 def target_folder(workspace: Workspace, place: ModelPlace, kind: str, out: str, force: bool) -> Path:
     """The folder to write, exports/`kind` or `out`; raises TatarLLMError where it holds what is not ours to replace."""
     target = Path(out).expanduser() if out else workspace.exports / kind

@@ -65,13 +65,21 @@ def _check_rules(file: Path) -> None:
     parts = (told.get("pre_tokenizer") or {}).get("pretokenizers") or [{}]
     expressions = [part.get("pattern") for part in parts if part.get("type") == "Split"]
     kinds = [part.get("type") for part in parts]
-    if told.get("normalizer") or kinds != ["Split", "ByteLevel"] or expressions != [{"Regex": PIECES}] or not told["model"].get("ignore_merges"):
+    usual = not told.get("normalizer") and kinds == ["Split", "ByteLevel"] and expressions == [{"Regex": PIECES}]
+    if not usual or not _model_is_ours(told["model"]):
         raise TatarLLMError(f"{file} cuts text by other rules than this program's tokenizers: run `tatar-llm tokenizer`")
+
+
+def _model_is_ours(model: dict[str, Any]) -> bool:
+    """BPE that takes whole pieces first, or a unigram model in which every byte has a token."""
+    if model.get("type") == "Unigram":
+        return model.get("unk_id") == 1 and not model.get("byte_fallback") and {piece for piece, _ in model["vocab"]} >= BYTES.keys()
+    return bool(model.get("ignore_merges"))
 
 
 def _hf_config(tokenizer: Tokenizer, told: dict[str, Any]) -> dict[str, Any]:
     """The config of a tokenizer that lies in a Hugging Face folder."""
-    config: dict[str, Any] = {"vocab_size": tokenizer.get_vocab_size(), "model_type": "BPE"}
+    config: dict[str, Any] = {"vocab_size": tokenizer.get_vocab_size(), "model_type": type(tokenizer.model).__name__.lower()}
     for name in ("pad", "unk", "bos", "eos"):
         token = told.get(f"{name}_token")
         number = tokenizer.token_to_id(token) if isinstance(token, str) else None

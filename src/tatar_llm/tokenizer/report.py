@@ -30,6 +30,7 @@ def write_report(path: Path, tokenizer: Tokenizer, text: Path) -> None:
     words = sum(len(line.split()) for line in lines)
     characters = sum(map(len, lines))
     vocabulary = tokenizer.get_vocab_size()
+    kind = "Unigram over bytes" if type(tokenizer.model).__name__ == "Unigram" else "Byte-level BPE"
     longest = sorted((tokenizer.decode([token]) for token in used), key=len, reverse=True)[:10]
     examples = "\n".join(
         f"- {line[:120]}\n  `{' | '.join(tokenizer.decode([token]) for token in tokenizer.encode(line[:120]).ids)}`"
@@ -39,7 +40,7 @@ def write_report(path: Path, tokenizer: Tokenizer, text: Path) -> None:
         path,
         f"""# Tokenizer
 
-Byte-level BPE, {vocabulary} tokens; every string survives encoding and decoding unchanged.
+{kind}, {vocabulary} tokens; every string survives encoding and decoding unchanged.
 Counted over the first {characters:,} characters of {text.name}.
 
 | | |

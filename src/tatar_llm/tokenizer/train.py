@@ -1,6 +1,6 @@
-"""Training a byte-level BPE tokenizer that loses nothing: decode(encode(x)) == x for every string.
+"""Training a byte-level tokenizer that loses nothing: decode(encode(x)) == x for every string.
 
-Byte-level BPE: Radford et al. 2019 (GPT-2). The rule that cuts text into pieces is the regular expression published
+Byte-level BPE: Radford et al. 2019 (GPT-2); or a unigram model (Kudo 2018, arXiv 1804.10959) over the same bytes. The rule that cuts text into pieces is the regular expression published
 with Llama 3, because llama.cpp implements exactly this one; with `ignore_merges` a piece that stands in the vocabulary
 is taken whole, as llama.cpp and tiktoken do.
 """
@@ -30,12 +30,12 @@ SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 LARGEST_VOCABULARY = 65535  # ids are stored as uint16
 
 
-def build_tokenizer(texts: Iterator[str], vocab_size: int, min_frequency: int = 2) -> Tokenizer:
-    """Learn a byte-level BPE from an iterator of strings.
+def build_tokenizer(texts: Iterator[str], vocab_size: int, min_frequency: int = 2, type: str = "bpe") -> Tokenizer:
+    """Learn a byte-level BPE, or with `type` "unigram" a unigram model over bytes, from an iterator of strings.
 
     The result may hold fewer tokens than `vocab_size` where the text does not repeat itself enough.
     """
-    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
+    tokenizer = Tokenizer(models.BPE(ignore_merges=True) if type == "bpe" else models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
@@ -43,13 +43,16 @@ def build_tokenizer(texts: Iterator[str], vocab_size: int, min_frequency: int = 
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    common: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "special_tokens": list(SPECIAL_TOKENS),
+        "initial_alphabet": pre_tokenizers.ByteLevel.alphabet(),  # every byte, so that nothing is unknown
+        "show_progress": False,
+    }
+    if type == "bpe":
+        trainer = trainers.BpeTrainer(min_frequency=min_frequency, **common)
+    else:
+        trainer = trainers.UnigramTrainer(unk_token=SPECIAL_TOKENS[1], **common)
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -76,13 +79,15 @@ def train_tokenizer(config: TokenizerConfig, workspace: Workspace, *, force: boo
     folder = Path(config.output_dir) if config.output_dir else workspace.tokenizer
     text_hash = sha256_file(text)
     made_from = {"text": text_hash, "vocab_size": config.vocab_size, "min_frequency": config.min_frequency}
+    if config.type != "bpe":  # those that are there were made before there was a choice
+        made_from["type"] = config.type
     old = workspace.manifest(folder / "config.json")
     if old and not force and old.get("fingerprint") == fingerprint(made_from) and _unchanged(folder, old):
         say(f"tokenizer: nothing changed, kept {folder / 'tokenizer.json'} ({old['vocab_size']} tokens)")
         return old
     say(f"tokenizer: learning up to {config.vocab_size} tokens from {text}")
     started = time.monotonic()
-    tokenizer = build_tokenizer(_lines(text), config.vocab_size, config.min_frequency)
+    tokenizer = build_tokenizer(_lines(text), config.vocab_size, config.min_frequency, config.type)
     found = tokenizer.get_vocab_size()
     if found < config.vocab_size:
         say(
@@ -93,7 +98,7 @@ def train_tokenizer(config: TokenizerConfig, workspace: Workspace, *, force: boo
         tokenizer.save(str(temporary / "tokenizer.json"))
         facts: dict[str, Any] = {
             "vocab_size": found,
-            "model_type": "bpe",
+            "model_type": config.type,
             "special_tokens": list(SPECIAL_TOKENS),
             **{f"{name}_token": f"<{name}>" for name in ("pad", "unk", "bos", "eos")},
             **{f"{name}_token_id": number for number, name in enumerate(("pad", "unk", "bos", "eos"))},

@@ -23,7 +23,7 @@ from tatar_llm.console import human_bytes, say
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.card import TWO_LETTERS, web_card
 from tatar_llm.export.onnx import check_onnx, need_dense, need_libraries, write_onnx
-from tatar_llm.export.source import MARKER_FILE, Source, read_source, target_folder
+from tatar_llm.export.source import MARKER_FILE, Source, need_bpe, read_source, target_folder
 from tatar_llm.export.web.proof import expectations, prove
 from tatar_llm.export.web.runtime import VERSION, Runtime, read_runtime
 from tatar_llm.languages import find_language
@@ -68,6 +68,7 @@ def export_web(
     target = target_folder(workspace, place, "web", out, force)
     source = read_source(place)
     need_dense(source, "web")
+    need_bpe(source, "web", "the page has BPE alone: take export hf or onnx")
     parts = read_runtime(workspace, runtime)
     stored = source if dtype == "f32" else dataclasses.replace(source, model=rounded(source.model))
     say("writing the page: about a minute")
