@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tatar_llm.config import GPTConfig
+from tatar_llm.device import can_compile
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT, KVCache
 from tatar_llm.model.loss import chunked_cross_entropy
@@ -268,3 +269,22 @@ def test_too_long_is_one_line() -> None:
 def test_networks_that_cannot_be(values: dict, said: str) -> None:
     with pytest.raises(TatarLLMError, match=said):
         GPTConfig(**values)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not can_compile(torch.device("cpu"))[0], reason="no C++ compiler")
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("values", [{"n_expert": 4}, {"sliding_window": 5}], ids=str)
+def test_compiled_code_computes_the_same(values: dict, bf16: bool) -> None:
+    """torch's grouped product takes bf16 alone there; with fp32 the experts go one after the other."""
+    model = lively(dataclasses.replace(SMALL, **values)).train()
+    ids, targets = ids_like(SMALL, 2, 24), ids_like(SMALL, 2, 24, seed=1)
+    found = []
+    for network in (model, torch.compile(model)):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            _, loss = network(ids, targets, return_logits=False)
+        loss.backward()
+        found.append((loss.detach(), torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf)))
+        model.zero_grad()
+    torch.testing.assert_close(found[0], found[1], rtol=0.03 if bf16 else 1e-4, atol=1e-5)

@@ -40,10 +40,21 @@ class ExpertMatrices(nn.Module):
     def forward(self, rows: Tensor, ends: Tensor) -> Tensor:
         """Rows (n, in), sorted by expert, times their expert's matrix; expert e has those before `ends[e]` (E,)."""
         weight = self.weight.to(rows.dtype)
-        if hasattr(F, "grouped_mm") and not any(size % ALIGNED for size in weight.shape[1:]):
+        if _has_kernel(rows) and not any(size % ALIGNED for size in weight.shape[1:]):
             return F.grouped_mm(rows, weight.transpose(1, 2), offs=ends)
-        counts = ends.diff(prepend=ends.new_zeros(1)).tolist()
-        return torch.cat([F.linear(part, matrix) for part, matrix in zip(rows.split(counts), weight, strict=True)])
+        return _one_after_the_other(rows, weight, ends)
+
+
+def _has_kernel(rows: Tensor) -> bool:
+    """Whether torch (2.10 or newer) multiplies such rows group by group: bf16 on GPUs and in compiled code, all on a CPU."""
+    fit = rows.dtype == torch.bfloat16 or (rows.device.type == "cpu" and not torch.compiler.is_compiling())
+    return hasattr(F, "grouped_mm") and rows.device.type in ("cpu", "cuda") and fit
+
+
+@torch.compiler.disable
+def _one_after_the_other(rows: Tensor, weight: Tensor, ends: Tensor) -> Tensor:
+    counts = ends.diff(prepend=ends.new_zeros(1)).tolist()
+    return torch.cat([F.linear(part, matrix) for part, matrix in zip(rows.split(counts), weight, strict=True)])
 
 
 class MixtureOfExperts(nn.Module):
