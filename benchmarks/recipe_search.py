@@ -15,7 +15,7 @@ network, the number of passes, and per run what differs from the settings at its
     "4 passes" = { passes = 4 }
     "4 passes, dropout 0.1" = { passes = 4, dropout = 0.1 }
 
-Every run is a line of the output file, with the seconds it took; those already there are not run again. `batch_tokens`
+Every run is a line of the output file, with the seconds its steps took; those already there are not run again. `batch_tokens`
 sets the tokens of a step. Runs go one thread each, as many at a time as there are processes: the bits per byte compare
 settings at equal tokens, the seconds do not compare anything. At the end a Markdown table, best first.
 """
@@ -28,8 +28,6 @@ import json
 import math
 import multiprocessing
 import statistics
-import tempfile
-import time
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -39,52 +37,30 @@ import numpy as np
 
 def one_run(job: dict) -> dict:
     """Train once; a row of settings and results."""
-    import torch
-
     from tatar_llm.config import GPTConfig, TrainConfig, field_names
-    from tatar_llm.model import GPT
     from tatar_llm.tokenizer import TokenFile, read_tokens
-    from tatar_llm.training.batches import Batches
-    from tatar_llm.training.planner import Plan
-    from tatar_llm.training.runs import Run
-    from tatar_llm.training.trainer import Trainer
-    from tatar_llm.training.validation import held_out
+    from tatar_llm.training.bare import bare_run
     from tatar_llm.workspace import Workspace
 
-    torch.set_num_threads(1)
     workspace = Workspace(job["workspace"])
     train, val = (read_tokens(workspace.tokens / f"{name}.bin") for name in ("train", "val"))
     vocabulary = workspace.manifest(workspace.tokens_manifest)["vocab_size"]
-    values = dict(job["settings"])
+    values = {"precision": "fp32", "device": "cpu", **job["settings"]}
     passes, batch_tokens = values.pop("passes"), values.pop("batch_tokens", 2048)
     config = GPTConfig(vocab_size=vocabulary, **{k: values.pop(k) for k in list(values) if k in field_names(GPTConfig)})
     subset = first_documents(train, job["tokens"], TokenFile)
     windows = max(1, batch_tokens // config.block_size)
     steps = math.ceil(passes * int(subset.document_tokens.sum()) / (windows * config.block_size))
-    settings = TrainConfig(patience=0, keep_checkpoints=1, log_interval=100, **values)
     piece = math.gcd(windows, 8)
-    plan = Plan(
-        device="cpu", precision="fp32", compile=False, threads=1, micro_batch=piece, accumulation=windows // piece,
-        total_steps=steps, eval_interval=max(1, steps // 8), checkpoint_interval=10**9,
+    done = bare_run(
+        subset, val, config, TrainConfig(patience=0, log_interval=100, **values), steps=steps, micro_batch=piece,
+        accumulation=windows // piece, bos=2, validation_tokens=job["validation_tokens"], seed=job["seed"], threads=1,
     )  # fmt: skip
-    torch.manual_seed(job["seed"])
-    model = GPT(config)
-    part = held_out(val, config, 2, job["validation_tokens"])
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            Run(Path(folder)), model, settings, plan, Batches(subset, config.block_size, job["seed"]), part,
-            float(subset.document_bytes.sum() / subset.document_tokens.sum()), {},
-        )  # fmt: skip
-        began = time.perf_counter()
-        trainer.fit()
-        rows = trainer.run.read_metrics()
-    curve = [row["val_bits_per_byte"] for row in rows if "val_bits_per_byte" in row]
-    training = [row["bits_per_byte"] for row in rows if row.get("bits_per_byte")]
     return {
-        "name": job["name"], "seed": job["seed"], "final": curve[-1], "best": min(curve), "curve": curve,
-        "training": round(statistics.mean(training[-3:]), 4), "steps": steps, "parameters": config.parameters(),
+        "name": job["name"], "seed": job["seed"], "final": done.final, "best": done.best, "curve": done.curve,
+        "training": round(done.training, 4), "steps": steps, "parameters": config.parameters(),
         "tokens": steps * windows * config.block_size, "unique": int(subset.document_tokens.sum()),
-        "seconds": round(time.perf_counter() - began), "settings": job["settings"],
+        "seconds": round(done.seconds), "settings": job["settings"],
     }  # fmt: skip
 
 

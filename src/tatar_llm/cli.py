@@ -69,6 +69,9 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     tokenizer = verb("tokenizer", "learn the tokenizer and write the token files")
     _add_fields(tokenizer, TokenizerConfig)
     _add_force(tokenizer)
+    tokenizer.add_argument("--compare", default=None, metavar="SIZES", help="compare tokenizers instead, as in 4k,8k,16k: on your text, down to a small model")
+    tokenizer.add_argument("--types", default=None, metavar="TYPES", help="with --compare: bpe,unigram (the default) or one of them")
+    tokenizer.add_argument("--minutes", type=_minutes, default=0.0, help="with --compare: for all trainings together; by default 2 a tokenizer")
 
     train = verb("train", "train a network")
     train.add_argument("--minutes", type=_minutes, default=0.0, help="choose size and steps for this time")

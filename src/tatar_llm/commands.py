@@ -104,9 +104,13 @@ def explain_line(args: argparse.Namespace) -> int:
 
 
 def tokenizer(args: argparse.Namespace) -> int:
-    """Learn a tokenizer, then encode the corpus with it."""
+    """Learn a tokenizer, then encode the corpus with it; or compare several."""
     from tatar_llm.tokenizer import encode_corpus, train_tokenizer
 
+    if args.compare is not None:
+        return compare_tokenizers(args)
+    if args.types or args.minutes:
+        raise UsageError(f"--{'types' if args.types else 'minutes'} belongs to --compare SIZES, as in --compare 4k,8k,16k")
     workspace = writable_workspace(args)
     config = from_values(TokenizerConfig, given(args, TokenizerConfig), "command line")
     facts = train_tokenizer(config, workspace, force=args.force)
@@ -115,6 +119,29 @@ def tokenizer(args: argparse.Namespace) -> int:
     if workspace.corpus_manifest.is_file() and not elsewhere:
         tokens = encode_corpus(workspace, force=args.force)
     emit(args, {"tokenizer": facts, "tokens": tokens})
+    return 0
+
+
+def compare_tokenizers(args: argparse.Namespace) -> int:
+    """Tokenizers of several types and sizes side by side."""
+    from tatar_llm.evaluation.tokenizers import compare_tokenizers as compare
+    from tatar_llm.evaluation.tokenizers import read_candidates, table
+    from tatar_llm.training.stop import Interrupted
+
+    candidates = read_candidates(args.compare, args.types or "")
+    settings = given(args, TokenizerConfig)
+    if fixed := [name for name in settings if name != "min_frequency"]:
+        raise UsageError(f"--compare learns tokenizers of its own: leave out --{fixed[0]}")
+    workspace = writable_workspace(args)
+    try:
+        report = compare(workspace, candidates, minutes=args.minutes, **settings)
+    except Interrupted as stop:
+        say("stopped. What was finished is kept; the same command goes on from there.")
+        return stop.exit_code
+    if not args.json:
+        print(f"{table(report)}\n\n{report['reason']}\n{report['certainty']}")
+    say(f"report: {workspace.reports / 'tokenizers.md'}")
+    emit(args, report)
     return 0
 
 

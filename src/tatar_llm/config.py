@@ -60,6 +60,8 @@ class TokenizerConfig:
     """A pair of tokens seen fewer times than this is never merged (bpe alone)."""
     type: str = "bpe"
     """bpe, or unigram: the likeliest cut of each piece by a unigram model; for transformers and onnxruntime, not for llama.cpp."""
+    morphemes: bool = False
+    """With bpe: no merge is learnt across a morpheme end that the grammar knows (Tatar alone); encoding stays plain BPE."""
     train_file: str = ""
     """Text to learn from instead of data/processed/train.txt."""
     output_dir: str = ""
@@ -68,6 +70,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.type not in ("bpe", "unigram"):
             raise TatarLLMError(f"type is {self.type!r}: it must be bpe or unigram")
+        if self.morphemes and self.type != "bpe":
+            raise TatarLLMError("morpheme ends bound the merges of bpe, and unigram has none: leave --morphemes out")
 
 
 LONGEST_CONTEXT = 1 << 17

@@ -27,6 +27,7 @@ class Workspace:
         self.tokens = self.root / "data" / "tokens"
         self.tokens_manifest = self.tokens / "manifest.json"
         self.tokenizer = self.root / "tokenizer"
+        self.comparison = self.root / "data" / "compare"
         self.models = self.root / "models"
         self.runs = self.models / "runs"
         self.best_model = self.models / "best_model.pt"

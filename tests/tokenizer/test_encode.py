@@ -13,7 +13,7 @@ from made_up import tatar_lines, write_corpus
 from tatar_llm.config import TokenizerConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.tokenizer import encode as encode_module
-from tatar_llm.tokenizer import encode_corpus, encode_text, load_tokenizer, read_tokens, train_tokenizer
+from tatar_llm.tokenizer import encode_corpus, encode_text, encode_texts, load_tokenizer, read_tokens, train_tokenizer
 from tatar_llm.workspace import Workspace, read_json, sha256_file, write_json
 
 shared = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -64,21 +64,22 @@ def test_odd_line_ends_stay_inside_their_line(own_workspace: Workspace) -> None:
     length=st.integers(1, 30),
 )
 def test_a_book_cut_has_the_ids_of_the_whole(tiny_tokenizer: tuple, text: str, length: int) -> None:
-    tokenizer, _ = tiny_tokenizer
+    tokenizer, config = tiny_tokenizer
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode_module, "LONG_DOCUMENT", length)
-        parts = encode_module._cut(text)
+        parts = encode_module.cut(text)
         assert "".join(parts) == text
-        encoded = encode_module._encode_batch(tokenizer, ["ә", text])
-    assert encoded == [encode_text(tokenizer, "ә"), encode_text(tokenizer, text)]
+        found = encode_texts(tokenizer, config, ["ә", text])
+    assert split(found) == [[2, *encode_text(tokenizer, "ә"), 3], [2, *encode_text(tokenizer, text), 3]]
+    assert found.document_bytes.tolist() == [3, len(text.encode()) + 1]
 
 
 def test_a_book_is_cut_at_all(tiny_tokenizer: tuple) -> None:
     book = "\n".join(tatar_lines(4000))
-    parts = encode_module._cut(book)
+    parts = encode_module.cut(book)
     assert len(parts) > 1 and "".join(parts) == book
-    assert encode_module._encode_batch(tiny_tokenizer[0], [book]) == [encode_text(tiny_tokenizer[0], book)]
-    assert encode_module._cut("ә" * 200_000) == ["ә" * 200_000]
+    assert split(encode_texts(*tiny_tokenizer, [book])) == [[2, *encode_text(tiny_tokenizer[0], book), 3]]
+    assert encode_module.cut("ә" * 200_000) == ["ә" * 200_000]
 
 
 def test_batches_leave_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,22 @@ def test_a_tiny_text_says_what_it_gave(tmp_path: Path, capsys: pytest.CaptureFix
     load_tokenizer(workspace.tokenizer)
 
 
+@pytest.mark.parametrize("size", [272, 273, 300])
+def test_never_more_tokens_than_asked_for(unigram: tuple, tmp_path: Path, size: int) -> None:
+    """Asked for the bytes alone, the library's trainer gives every word that it has found."""
+    config = TokenizerConfig(vocab_size=size, type="unigram", train_file=str(unigram[0].train_text), output_dir=str(tmp_path))
+    assert train_tokenizer(config, Workspace(tmp_path))["vocab_size"] == size
+    tokenizer, _ = load_tokenizer(tmp_path)
+    assert [tokenizer.id_to_token(number) for number in range(16)] == list(SPECIAL_TOKENS)
+    text = "Әби бүген <eos> 😀\x00"
+    assert tokenizer.decode(encode_text(tokenizer, text), skip_special_tokens=False) == text
+
+
+def test_a_lone_surrogate_does_not_stop_anything(unigram: tuple) -> None:
+    tokenizer, _ = unigram[1]
+    assert tokenizer.decode(encode_text(tokenizer, "а\ud800б")) == "а?б"
+
+
 def test_a_model_without_all_bytes_is_refused(unigram: tuple, tmp_path: Path) -> None:
     told = read_json(unigram[0].tokenizer / "tokenizer.json")
     told["model"]["vocab"] = [row for row in told["model"]["vocab"] if row[0] != "Ð"]

@@ -67,15 +67,6 @@ def text_bits(
                     sum(len(text) + 1 for text in documents), interval)  # fmt: skip
 
 
-def as_tokens(tokenizer: Tokenizer, tok_config: dict[str, Any], texts: list[str]) -> TokenFile:
-    """Documents in the tokens of a model whose tokenizer is not the workspace's."""
-    rows = [[*encode(tokenizer, tok_config, text), tok_config["eos_token_id"]] for text in texts]
-    return TokenFile(
-        np.concatenate([np.array(row, dtype=np.uint16) for row in rows]), np.array([len(row) for row in rows]),
-        np.array([len(text.encode()) + 1 for text in texts]), {},
-    )  # fmt: skip
-
-
 def _measure(
     name: str, title: str, nats: float, tokens: int, size: int, characters: float, interval: tuple[float, float] | None
 ) -> Measure:

@@ -27,7 +27,7 @@ from tatar_llm.evaluation.suggestions import WordTrigram, sentences, suggestions
 from tatar_llm.generation import Settings, generate_batch
 from tatar_llm.languages import Language, find_language
 from tatar_llm.model import GPT, load_model, load_model_file
-from tatar_llm.tokenizer import TokenFile, load_tokenizer, read_tokens
+from tatar_llm.tokenizer import TokenFile, encode_texts, load_tokenizer, read_tokens
 from tatar_llm.training import ModelPlace
 from tatar_llm.training.validation import held_out, score
 from tatar_llm.workspace import Workspace
@@ -223,7 +223,7 @@ def _val_tokens(workspace: Workspace, subject: Subject) -> tuple[TokenFile, dict
     documents = [document.strip("\n") for document in text.split(between) if document.strip()]
     if not documents:
         raise TatarLLMError(f"{workspace.val_text} is empty: run `tatar-llm prepare` again")
-    return bits.as_tokens(subject.tokenizer, subject.tok_config, documents), dict((manifest or {}).get("baselines", {}))
+    return encode_texts(subject.tokenizer, subject.tok_config, documents), dict((manifest or {}).get("baselines", {}))
 
 
 def _train_tokens(workspace: Workspace, subject: Subject) -> TokenFile | None:

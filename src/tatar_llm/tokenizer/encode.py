@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from tatar_llm.console import progress, say
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.tokenizer.baselines import ngram_baselines
+from tatar_llm.tokenizer.fast import Encoder
 from tatar_llm.tokenizer.load import load_tokenizer
 from tatar_llm.workspace import Workspace, fingerprint, read_json, sha256_file, whole_file, write_json
 
@@ -134,13 +135,13 @@ def _encode_file(
     token_counts: list[int] = []
     byte_counts: list[int] = []
     characters = 0
-    bos, eos = (np.array([config[f"{name}_token_id"]], dtype=np.uint16) for name in ("bos", "eos"))
+    encoder = Encoder(tokenizer)
     with whole_file(target) as temporary, progress(f"encoding {text.name}", text.stat().st_size, "bytes") as advance:
         with open(temporary, "wb") as out:
             for batch in _batches(documents(text, kind)):
-                for document, encoded in zip(batch, _encode_batch(tokenizer, batch), strict=True):
-                    out.write(np.concatenate((bos, np.array(encoded, dtype=np.uint16), eos)).tobytes())
-                    token_counts.append(len(encoded) + 2)
+                for document, ids in zip(batch, _encode_batch(encoder, batch, config), strict=True):
+                    out.write(ids.tobytes())
+                    token_counts.append(len(ids))
                     byte_counts.append(len(document.encode()) + 1)
                     characters += len(document) + 1
                 advance(sum(byte_counts))
@@ -162,17 +163,28 @@ def _encode_file(
 LONG_DOCUMENT = 1 << 16
 
 
-def _encode_batch(tokenizer: Tokenizer, batch: list[str]) -> list[list[int]]:
-    """Encode documents on all cores; a book is cut at line ends first, so that it does not keep one core busy alone.
+def encode_texts(tokenizer: Tokenizer, config: dict[str, Any], texts: list[str]) -> TokenFile:
+    """A token file in memory: each text a document, a line end counted to it."""
+    encoder = Encoder(tokenizer)
+    rows = [ids for batch in _batches(iter(texts)) for ids in _encode_batch(encoder, batch, config)]
+    sizes = np.array([len(text.encode()) + 1 for text in texts])
+    return TokenFile(np.concatenate(rows), np.array([len(row) for row in rows]), sizes, {})
+
+
+def _encode_batch(encoder: Encoder, batch: list[str], config: dict[str, Any]) -> list[np.ndarray]:
+    """Each document as <bos> ids <eos>, uint16, on all cores; a book is cut at line ends first, so that it does not keep
+    one core busy alone.
 
     A cut before a letter at a line's start leaves the ids as they are: no piece of the pre-tokenizer reaches across.
     """
-    parts = [_cut(document) for document in batch]
-    flat = iter(tokenizer.encode_batch_fast([part for document in parts for part in document], add_special_tokens=False))
-    return [[token for _ in document for token in next(flat).ids] for document in parts]
+    parts = [cut(document) for document in batch]
+    flat = iter(encoder([part for document in parts for part in document]))
+    bos, eos = config["bos_token_id"], config["eos_token_id"]
+    return [np.array([bos, *(token for _ in document for token in next(flat)), eos], dtype=np.uint16) for document in parts]
 
 
-def _cut(document: str) -> list[str]:
+def cut(document: str) -> list[str]:
+    """A long document in parts of about LONG_DOCUMENT characters, each but the first beginning with a letter after a line end."""
     if len(document) <= LONG_DOCUMENT:
         return [document]
     parts, start = [], 0

@@ -1,12 +1,13 @@
 """Training a byte-level tokenizer that loses nothing: decode(encode(x)) == x for every string.
 
-Byte-level BPE: Radford et al. 2019 (GPT-2); or a unigram model (Kudo 2018, arXiv 1804.10959) over the same bytes. The rule that cuts text into pieces is the regular expression published
-with Llama 3, because llama.cpp implements exactly this one; with `ignore_merges` a piece that stands in the vocabulary
-is taken whole, as llama.cpp and tiktoken do.
+Byte-level BPE: Radford et al. 2019 (GPT-2); or a unigram model (Kudo 2018, arXiv 1804.10959) over the same bytes. The rule
+that cuts text into pieces is the regular expression published with Llama 3, because llama.cpp implements exactly this one;
+with `ignore_merges` a piece that stands in the vocabulary is taken whole, as llama.cpp and tiktoken do.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from tatar_llm.config import TokenizerConfig, as_dict
 from tatar_llm.console import say
 from tatar_llm.errors import TatarLLMError
+from tatar_llm.grammar.generate import fingerprint as grammar_fingerprint
 from tatar_llm.tokenizer.load import PIECES, load_tokenizer
+from tatar_llm.tokenizer.morphemes import BORDER, marked
 from tatar_llm.tokenizer.report import write_report
 from tatar_llm.workspace import Workspace, fingerprint, sha256_file, whole_folder, write_json
 
@@ -30,18 +33,19 @@ SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 LARGEST_VOCABULARY = 65535  # ids are stored as uint16
 
 
-def build_tokenizer(texts: Iterator[str], vocab_size: int, min_frequency: int = 2, type: str = "bpe") -> Tokenizer:
+def build_tokenizer(
+    texts: Iterator[str], vocab_size: int, min_frequency: int = 2, type: str = "bpe", morphemes: bool = False
+) -> Tokenizer:
     """Learn a byte-level BPE, or with `type` "unigram" a unigram model over bytes, from an iterator of strings.
 
-    The result may hold fewer tokens than `vocab_size` where the text does not repeat itself enough.
+    The result may hold fewer tokens than `vocab_size` where the text does not repeat itself enough. With `morphemes` no merge is
+    learnt across the end of a morpheme that the Tatar grammar knows; what comes out is a BPE like any other.
     """
     tokenizer = Tokenizer(models.BPE(ignore_merges=True) if type == "bpe" else models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    pieces = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    learning = [pieces, pre_tokenizers.Split(BORDER, behavior="removed"), letters] if morphemes else [pieces, letters]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(learning)
     tokenizer.decoder = decoders.ByteLevel()
     common: dict[str, Any] = {
         "vocab_size": vocab_size,
@@ -53,8 +57,20 @@ def build_tokenizer(texts: Iterator[str], vocab_size: int, min_frequency: int = 
         trainer = trainers.BpeTrainer(min_frequency=min_frequency, **common)
     else:
         trainer = trainers.UnigramTrainer(unk_token=SPECIAL_TOKENS[1], **common)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(marked(texts) if morphemes else texts, trainer)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, letters])
+    if type == "unigram":
+        _keep_the_likeliest(tokenizer, vocab_size)
     return tokenizer
+
+
+def _keep_the_likeliest(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Drop the least likely words of a unigram model: asked for the bytes alone, the trainer gives everything it has found."""
+    vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
+    words = [(score, piece) for piece, score in vocabulary[len(SPECIAL_TOKENS) :] if len(piece) > 1]
+    dropped = {piece for _, piece in sorted(words)[: max(0, len(vocabulary) - vocab_size)]}
+    kept = [(piece, score) for piece, score in vocabulary if piece not in dropped]
+    tokenizer.model = models.Unigram(kept, unk_id=1, byte_fallback=False)
 
 
 def train_tokenizer(config: TokenizerConfig, workspace: Workspace, *, force: bool = False) -> dict[str, Any]:
@@ -81,13 +97,16 @@ def train_tokenizer(config: TokenizerConfig, workspace: Workspace, *, force: boo
     made_from = {"text": text_hash, "vocab_size": config.vocab_size, "min_frequency": config.min_frequency}
     if config.type != "bpe":  # those that are there were made before there was a choice
         made_from["type"] = config.type
+    if config.morphemes:
+        _need_tatar(workspace)
+        made_from["morphemes"] = grammar_fingerprint()
     old = workspace.manifest(folder / "config.json")
     if old and not force and old.get("fingerprint") == fingerprint(made_from) and _unchanged(folder, old):
         say(f"tokenizer: nothing changed, kept {folder / 'tokenizer.json'} ({old['vocab_size']} tokens)")
         return old
     say(f"tokenizer: learning up to {config.vocab_size} tokens from {text}")
     started = time.monotonic()
-    tokenizer = build_tokenizer(_lines(text), config.vocab_size, config.min_frequency, config.type)
+    tokenizer = build_tokenizer(_lines(text), config.vocab_size, config.min_frequency, config.type, config.morphemes)
     found = tokenizer.get_vocab_size()
     if found < config.vocab_size:
         say(
@@ -112,6 +131,12 @@ def train_tokenizer(config: TokenizerConfig, workspace: Workspace, *, force: boo
         write_report(temporary / "report.md", tokenizer, text)
     say(f"tokenizer: {found} tokens in {time.monotonic() - started:.0f} s -> {folder / 'tokenizer.json'}")
     return facts
+
+
+def _need_tatar(workspace: Workspace) -> None:
+    language = (workspace.manifest(workspace.corpus_manifest) or {}).get("language", "tat")
+    if language != "tat":
+        raise TatarLLMError(f"--morphemes: the grammar knows Tatar alone, and this text is {language}: leave --morphemes out")
 
 
 def _unchanged(folder: Path, facts: dict[str, Any]) -> bool:
