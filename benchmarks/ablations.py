@@ -295,14 +295,14 @@ def step_when_asked(pipe: Connection, variant: Variant) -> None:
             trainer.model.train()
             before = resident_mib(peak=False)
             for _ in range(WARM):
-                trainer._train_step()
+                trainer.train_step()
         except Exception as error:  # a row of the table, whatever it is
             pipe.send({"error": f"{type(error).__name__}: {error}"})
             return
         pipe.send({})
         while pipe.recv() == "step":
             began = time.perf_counter()
-            trainer._train_step()
+            trainer.train_step()
             pipe.send(time.perf_counter() - began)
         peak = resident_mib(peak=True)
         pipe.send(None if peak is None or before is None else round(peak - before, 1))

@@ -124,8 +124,9 @@ def tokenizer(args: argparse.Namespace) -> int:
 
 def compare_tokenizers(args: argparse.Namespace) -> int:
     """Tokenizers of several types and sizes side by side."""
+    from tatar_llm.evaluation.tokenizer_report import table
     from tatar_llm.evaluation.tokenizers import compare_tokenizers as compare
-    from tatar_llm.evaluation.tokenizers import read_candidates, table
+    from tatar_llm.evaluation.tokenizers import read_candidates
     from tatar_llm.training.stop import Interrupted
 
     candidates = read_candidates(args.compare, args.types or "")

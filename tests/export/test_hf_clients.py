@@ -62,7 +62,7 @@ def test_lm_eval_finds_what_we_find(exported: tuple[GPT, Path], tiny_tokenizer: 
     assert theirs == pytest.approx(minimal_pairs(model, *tiny_tokenizer, read_pairs()[:PAIRS]).value)
 
 
-@pytest.mark.skipif(not has("fastapi", "uvicorn"), reason='needs "transformers[serving]"')
+@pytest.mark.skipif(not has("fastapi", "uvicorn", "accelerate"), reason='needs "transformers[serving]"')
 def test_transformers_serve(exported: tuple[GPT, Path], tiny_tokenizer: tuple, tmp_path: Path) -> None:
     model, folder = exported
     with socket.socket() as free:

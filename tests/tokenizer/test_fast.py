@@ -31,7 +31,7 @@ def own_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
 @given(text=st.text(st.characters(exclude_categories=["Cs"])) | st.text("аәңҗ Bz\n\r\t .,!?-'«»12٣\u00a0\u0301_ſ<eos>", max_size=200))
 def test_tiktoken_has_the_same_ids(tiny_tokenizer: tuple, text: str) -> None:
     pytest.importorskip("tiktoken")
-    rival = fast_module._tiktoken(tiny_tokenizer[0])
+    rival = fast_module.tiktoken_way(tiny_tokenizer[0])
     assert rival is not None
     assert rival([text, "ә"]) == own_ids(tiny_tokenizer[0], [text, "ә"])
     assert rival([]) == []
@@ -48,7 +48,7 @@ def test_the_faster_one_goes_on(tiny_tokenizer: tuple, monkeypatch: pytest.Monke
         time.sleep(0 if wins else 0.5)
         return [known[text] for text in texts]
 
-    monkeypatch.setattr(fast_module, "_tiktoken", lambda _: rival)
+    monkeypatch.setattr(fast_module, "tiktoken_way", lambda _: rival)
     encoder = Encoder(tiny_tokenizer[0])
     monkeypatch.setattr(encoder, "_usual", lambda texts: (time.sleep(0.1), [known[text] for text in texts])[1])
     encoder.way = encoder._usual
@@ -58,7 +58,7 @@ def test_the_faster_one_goes_on(tiny_tokenizer: tuple, monkeypatch: pytest.Monke
 
 
 def test_other_ids_never_win(tiny_tokenizer: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_module, "_tiktoken", lambda _: lambda texts: [[1] for _ in texts])
+    monkeypatch.setattr(fast_module, "tiktoken_way", lambda _: lambda texts: [[1] for _ in texts])
     texts = tatar_lines(50)
     encoder = Encoder(tiny_tokenizer[0])
     assert encoder(texts) == encoder(texts) == own_ids(tiny_tokenizer[0], texts)

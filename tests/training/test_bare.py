@@ -50,13 +50,13 @@ def test_too_little_text() -> None:
 
 
 def test_a_stop_is_passed_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    step = _QuietTrainer._train_step
+    step = _QuietTrainer.train_step
 
     def ctrl_c(trainer: _QuietTrainer) -> tuple:
         signal.raise_signal(signal.SIGINT)
         return step(trainer)
 
-    monkeypatch.setattr(_QuietTrainer, "_train_step", ctrl_c)
+    monkeypatch.setattr(_QuietTrainer, "train_step", ctrl_c)
     with pytest.raises(Interrupted):
         run()
     assert "this training is not kept" in capsys.readouterr().err

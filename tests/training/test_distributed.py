@@ -30,13 +30,13 @@ STOP_HALFWAY = """
 import os, signal, sys
 from tatar_llm.training import start, trainer
 start.measure_flops = lambda *_: 1e9
-real = trainer.Trainer._train_step
+real = trainer.Trainer.train_step
 def step(self):
     result = real(self)
     if os.environ.get("STOP_AT") == str(self.step + 1) and os.environ.get("RANK", "0") == os.environ.get("STOPS", "0"):
         os.kill(os.getpid(), signal.SIGTERM)
     return result
-trainer.Trainer._train_step = step
+trainer.Trainer.train_step = step
 from tatar_llm.cli import main
 raise SystemExit(main(sys.argv[1:]))
 """
@@ -77,13 +77,13 @@ def test_two_processes_train_what_one_trains(
     assert main(["train", "--resume", "--workspace", str(workspace.root)]) == 0
     assert "began with 2 processes; going on with 1" in capsys.readouterr().err
 
-    real = Trainer._train_step
+    real = Trainer.train_step
 
     def stop_halfway(trainer: Trainer) -> object:
         trainer.stop.signal = signal.SIGTERM if trainer.step == 9 else 0
         return real(trainer)
 
-    monkeypatch.setattr(Trainer, "_train_step", stop_halfway)
+    monkeypatch.setattr(Trainer, "train_step", stop_halfway)
     assert main(["train", "--workspace", str(one_first.root), *SETTINGS]) == 143
     codes, said = processes(2, one_first, "--resume")
     assert codes == [0, 0], said

@@ -184,7 +184,7 @@ def test_a_spoilt_step_is_skipped_and_counted(
     kept = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     state = [[value.clone() for value in each.values()] for part in trainer.optimizer.parts for each in part.state.values()]
     trainer.plan = dataclasses.replace(trainer.plan, total_steps=70)
-    trainer._train_step()
+    trainer.train_step()
     trainer.step += 1
     assert all(torch.equal(kept[name], value) for name, value in trainer.model.state_dict().items())
     after = [list(each.values()) for part in trainer.optimizer.parts for each in part.state.values()]
@@ -253,7 +253,7 @@ def test_out_of_memory_takes_smaller_pieces_of_the_same_step(tmp_path: Path, cap
 def test_an_average_is_what_is_measured_and_kept(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, steps=30, ema=0.8, schedule="wsd", plan={"eval_interval": 10})
     shadow, step = [parameter.detach().clone() for parameter in trainer.model.parameters()], 0
-    real = trainer._train_step
+    real = trainer.train_step
 
     def follow() -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal step
@@ -263,7 +263,7 @@ def test_an_average_is_what_is_measured_and_kept(tmp_path: Path) -> None:
         step += 1
         return result
 
-    trainer._train_step = follow
+    trainer.train_step = follow
     trainer.fit()
     assert not torch.equal(shadow[0], trainer.model.embedding.weight)
     with trainer.average.inside_model():
@@ -381,9 +381,9 @@ def test_minutes_end_near_the_steps_that_fit(tmp_path: Path, fake: Fake, planned
     class Second(Trainer):
         """Each step takes a second, the first one, with everything that is warmed up, five."""
 
-        def _train_step(self) -> Any:
+        def train_step(self) -> Any:
             fake.now += 5 if self.step == 0 else 1
-            return super()._train_step()
+            return super().train_step()
 
     trainer = make_trainer(
         tmp_path, steps=planned, trainer=Second, plan={"seconds": 100.0}, log_interval=log_interval, accumulation=1
@@ -404,9 +404,9 @@ def test_minutes_are_kept_within_a_tenth(tmp_path: Path, fake: Fake, minutes: in
     per_step = minutes * 60 / 120
 
     class Slowing(Trainer):
-        def _train_step(self) -> Any:
+        def train_step(self) -> Any:
             fake.now += per_step * (1 if self.step < 40 else 1.3)
-            return super()._train_step()
+            return super().train_step()
 
         def _validate(self) -> dict[str, Any]:
             fake.now += 0.01 * minutes * 60

@@ -193,7 +193,7 @@ def _need_libraries() -> None:
 
 def _need_carried(source: Source, dtype: str) -> None:
     """Refuse by name what llama.cpp would compute otherwise."""
-    need_bpe(source, "gguf", "llama.cpp has none such over bytes: take export hf or onnx")
+    need_bpe(source, "gguf", "llama.cpp has none such over bytes: take export hf")
     if any(source.config.windows):
         raise TatarLLMError(
             f"export gguf: this model's layers see {source.config.sliding_window} tokens, and llama.cpp ignores a sliding window in "
@@ -201,8 +201,8 @@ def _need_carried(source: Source, dtype: str) -> None:
         )
     if source.tok_config["vocab_size"] != source.config.vocab_size:
         raise TatarLLMError("export gguf: the model has more ids than its tokenizer, which llama.cpp refuses: take export hf")
-    widths = {"n_embd": source.config.n_embd, "ffn_hidden": source.config.ffn_hidden, "n_head * head_dim": source.config.n_head * source.config.head_dim} | (
-        {"expert_hidden": source.config.expert_hidden} if source.config.n_expert else {})
+    inner = "expert_hidden" if source.config.n_expert else "ffn_hidden"
+    widths = {"n_embd": source.config.n_embd, inner: getattr(source.config, inner), "n_head * head_dim": source.config.n_head * source.config.head_dim}
     odd = next((f"{name} is {value}" for name, value in widths.items() if value % BLOCK), "")
     if dtype == "q8_0" and odd:
         raise TatarLLMError(f"q8_0 stores weights in blocks of {BLOCK}, and {odd}: take --dtype f16")

@@ -29,7 +29,7 @@ class Step:
         self.heads, self.both = config.n_head, config.n_head + config.n_kv_head
         C, D = math.sqrt(config.n_embd), math.sqrt(config.head_dim)
         self.least = {width: torch.tensor(width * math.sqrt(config.norm_eps), device=model.device) for width in (C, D)}
-        self.layers = []
+        self.windows, self.layers = config.windows, []
         half, tables = config.head_dim // 2, []
         signed = torch.cat((-model.sin[:, :half], model.sin[:, half:]), dim=-1)  # (block, D)
         for block in model.blocks:
@@ -74,7 +74,7 @@ class Step:
             q, k = qk.split((H, K), dim=1)
             k, v = cache.extend(layer, k[:, :, None], v[:, :, None])  # (B, K, T, D)
             scores = torch.matmul(q.reshape(B, K, H // K, D) * D**-0.5, k.transpose(-1, -2))  # (B, K, H / K, T)
-            mask = masks[config.windows[layer] > 0]
+            mask = masks[self.windows[layer] > 0]
             if mask is not None:
                 scores = scores.masked_fill(~mask, -torch.inf)
             x = x + F.linear(torch.matmul(scores.softmax(dim=-1), v).view(B, -1), out)

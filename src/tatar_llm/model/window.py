@@ -1,4 +1,4 @@
-"""Sliding-window attention: each query sees the newest keys alone, and time and memory grow with the window, not the context.
+"""Sliding-window attention: each query sees the newest keys alone, and time and cache grow with the window, not the context.
 
 Beltagy et al. 2020 (Longformer, arXiv 2004.05150, section 3.1); causal, as in Mistral 7B (Jiang et al. 2023, arXiv 2310.06825).
 """

@@ -32,7 +32,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.rival = _tiktoken(tokenizer)
+        self.rival = tiktoken_way(tokenizer)
         """The other way while it is not known which is faster."""
         self.way: Encode = self._usual
 
@@ -60,7 +60,7 @@ class Encoder:
         return [one.ids for one in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _tiktoken(tokenizer: Tokenizer) -> Encode | None:
+def tiktoken_way(tokenizer: Tokenizer) -> Encode | None:
     """The same tokenizer in tiktoken; None where that is not installed or would give other ids."""
     try:
         import tiktoken

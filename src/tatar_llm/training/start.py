@@ -246,7 +246,7 @@ def _planned_tokens(config: GPTConfig, settings: TrainConfig, plan: Plan) -> int
 def _expectation(config: GPTConfig, tokens: float, inputs: Inputs) -> float:
     """Bits per byte that the planner expects; 0 where the fit has seen nothing like it."""
     bigram, unique = inputs.manifest["baselines"].get("bigram", 0.0), inputs.manifest["train"]["tokens"]
-    if not bigram or useful_tokens(tokens, unique) < FIT_FROM:
+    if not bigram or config.n_expert or useful_tokens(tokens, unique) < FIT_FROM:
         return 0.0
     return expected_bits(config.parameters(), tokens, unique, bigram)
 

@@ -110,7 +110,7 @@ class Trainer:
         self.began = self.clock.seconds
         with self.stop.listen(self._tell_of_stop), progress("training", None, "steps") as advance:
             while self.step < self.plan.total_steps:
-                loss, norm = self._train_step()
+                loss, norm = self.train_step()
                 self.losses.append(loss)
                 self.step += 1
                 if self.step == first_step + 1:
@@ -133,7 +133,7 @@ class Trainer:
             self.recorder.row(self._validate())
         return "steps"
 
-    def _train_step(self) -> tuple[Tensor, Tensor]:
+    def train_step(self) -> tuple[Tensor, Tensor]:
         """Forward, backward and one optimizer step; returns mean loss and gradient norm, still on the device."""
         self.optimizer.set_rate(self.rate())
         loss = self._gradients()

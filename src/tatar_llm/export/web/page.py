@@ -68,7 +68,7 @@ def export_web(
     target = target_folder(workspace, place, "web", out, force)
     source = read_source(place)
     need_dense(source, "web")
-    need_bpe(source, "web", "the page has BPE alone: take export hf or onnx")
+    need_bpe(source, "web", "the page has BPE alone: take export hf")
     parts = read_runtime(workspace, runtime)
     stored = source if dtype == "f32" else dataclasses.replace(source, model=rounded(source.model))
     say("writing the page: about a minute")
