@@ -17,7 +17,7 @@ from tatar_llm.config import load_recipe, recipe_names
 
 PACKAGE = Path(tatar_llm.__file__).parent
 ROOT = PACKAGE.parents[1]
-ROOMS = ("grammar", "corpus", "tokenizer", "model", "training", "generation", "evaluation", "export", "serving")
+ROOMS = ("grammar", "corpus", "tokenizer", "model", "training", "generation", "chat", "evaluation", "export", "serving")
 BASE = {"config", "workspace", "device", "console", "errors", "languages"}
 TOP = {"__init__", "__main__", "cli", "commands", "doctor", "pipeline"}
 DOORS = ("01_prepare_data.py", "02_train_tokenizer.py", "03_train.py", "quick_test.py", "app.py", "model.py", "utils.py")
@@ -156,4 +156,4 @@ def test_flags_are_frozen(verb: str, frozen: list[str]) -> None:
 
 def test_verbs_are_frozen() -> None:
     verbs = next(action for action in build_parser()._actions if action.dest == "verb").choices
-    assert list(verbs) == ["run", "prepare", "tokenizer", "train", "runs", "evaluate", "generate", "suggest", "export", "publish", "serve", "doctor"]
+    assert list(verbs) == ["run", "prepare", "tokenizer", "train", "finetune", "chat", "runs", "evaluate", "generate", "suggest", "export", "publish", "serve", "doctor"]

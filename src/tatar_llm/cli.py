@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from tatar_llm import __version__
 from tatar_llm.config import (
+    ChatConfig,
     CorpusConfig,
     GPTConfig,
     TokenizerConfig,
@@ -80,6 +81,22 @@ def build_parser(prog: str = "tatar-llm") -> Parser:
     _add_recipe(train)
     _add_fields(train, GPTConfig)
     _add_fields(train, TrainConfig)
+
+    finetune = verb("finetune", "teach a trained model to answer")
+    _add_model(finetune)
+    _add_fields(finetune, ChatConfig)
+    finetune.add_argument("--minutes", type=_minutes, default=None, help="time for the training (default 15)")
+    finetune.add_argument("--resume", action="store_true", help="go on with the newest unfinished run of this kind")
+    _add_fields(finetune, TrainConfig)
+
+    chat = verb("chat", "talk to the model in the terminal", json=False)
+    chat.add_argument("question", nargs="?", default="", help="answer this one and end")
+    _add_model(chat)
+    chat.add_argument("--system", default="", metavar="TEXT", help="how it is to behave")
+    chat.add_argument("--max_new_tokens", type=int, default=128)
+    chat.add_argument("--temperature", type=float, default=None, help="0 always takes the likeliest token; by default 0.3 of a chat model")
+    chat.add_argument("--top_k", type=int, default=40, help="0 keeps all tokens")
+    chat.add_argument("--seed", type=int, default=None, help="the same seed gives the same answers")
 
     verb("runs", "list the runs with size, time and bits per byte")
 

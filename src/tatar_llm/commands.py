@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tatar_llm.cli import given
 from tatar_llm.config import (
+    ChatConfig,
     CorpusConfig,
     GPTConfig,
     Recipe,
@@ -181,6 +182,58 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
+def finetune(args: argparse.Namespace) -> int:
+    """Teach a model to answer."""
+    import dataclasses
+
+    from tatar_llm.chat import tune
+    from tatar_llm.training import find_model
+    from tatar_llm.training.stop import Interrupted
+
+    workspace = writable_workspace(args)
+    changes = given(args, TrainConfig)
+    if args.resume and (named := [*changes, *given(args, ChatConfig), *(name for name in ("minutes", "model") if getattr(args, name))]):
+        raise UsageError(f"--resume keeps the run's settings: leave out --{named[0]}, or start a new run without --resume")
+    settings = dataclasses.replace(tune.TRAIN, **changes)
+    try:
+        if args.resume:
+            done = tune.resume(workspace, started=args.started)
+        else:
+            minutes = args.minutes if args.minutes is not None else (0.0 if "max_iters" in changes else tune.MINUTES)
+            config = from_values(ChatConfig, given(args, ChatConfig), "command line")
+            done = tune.finetune(workspace, find_model(workspace, args.model), config, settings, minutes=minutes, started=args.started)
+    except Interrupted as stop:
+        say(f"stopped, the checkpoint is written. Go on with: tatar-llm finetune --resume{_workspace_flag(workspace)}")
+        return stop.exit_code
+    say(f"talk to it: tatar-llm chat{_workspace_flag(workspace)}")
+    emit(args, {"run": done.label, "settings": done.settings(), **done.status()})
+    return 0
+
+
+def chat(args: argparse.Namespace) -> int:
+    """Talk to the model, or have one question answered."""
+    from tatar_llm.chat import Speaker, Turn
+    from tatar_llm.chat.terminal import Terminal
+    from tatar_llm.generation import Settings
+    from tatar_llm.training import find_model
+
+    place = find_model(Workspace(args.workspace), args.model, chat=True)
+    introduce(place)
+    speaker = Speaker.load(place)
+    if not speaker.chat:
+        say("note: this model only continues texts and has not learnt to answer: tatar-llm finetune teaches it")
+    temperature = speaker.temperature if args.temperature is None else args.temperature
+    settings = Settings(args.max_new_tokens, temperature, args.top_k, seed=args.seed)
+    if args.question:
+        turns = [Turn("system", args.system)] if args.system else []
+        for piece in speaker.stream([*turns, Turn("user", args.question)], settings):
+            print(piece, end="", flush=True)
+        print(flush=True)
+        return 0
+    Terminal(speaker, settings, args.system).run()
+    return 0
+
+
 def runs(args: argparse.Namespace) -> int:
     """A table of all runs."""
     from tatar_llm.training import find_model, list_runs
@@ -225,12 +278,14 @@ def evaluate(args: argparse.Namespace) -> int:
     from tatar_llm.evaluation import Inputs
     from tatar_llm.evaluation import evaluate as measure
     from tatar_llm.evaluation.report import compare, markdown
+    from tatar_llm.model import load_model_file
     from tatar_llm.training import find_model
 
     workspace = writable_workspace(args)
     inputs = Inputs(args.file, args.protocol, args.pairs, args.facts, args.choices, args.topics)
     places = [find_model(workspace, name) for name in [*args.models, *([args.model] if args.model else [])] or [""]]
-    reports = [measure(workspace, place, suite=args.suite, inputs=inputs, samples=args.samples) for place in places]
+    talk = len(places) > 1 and any(load_model_file(place.model).get("chat") for place in places)
+    reports = [measure(workspace, place, suite=args.suite, inputs=inputs, samples=args.samples, talk=talk) for place in places]
     several = len(reports) > 1
     text = compare(workspace, reports) if several else markdown(reports[0])
     if not args.json:
@@ -379,7 +434,7 @@ def serve(args: argparse.Namespace) -> int:
     from tatar_llm.serving import serve as answer_requests
     from tatar_llm.training import find_model
 
-    place = find_model(Workspace(args.workspace), args.model)
+    place = find_model(Workspace(args.workspace), args.model, chat=True)
     introduce(place)
     answer_requests(
         place, host=args.host, port=args.port, api_key=args.api_key, cors=args.cors, web=args.web, limits=Limits(tokens=args.max_tokens)
@@ -501,8 +556,11 @@ def introduce(place: ModelPlace) -> None:
 
 def resume_command(workspace: Workspace) -> str:
     """What to type to go on with the last run."""
-    place = "" if str(workspace.root) == "." else f' --workspace "{workspace.root}"'
-    return f"tatar-llm train --resume{place}"
+    return f"tatar-llm train --resume{_workspace_flag(workspace)}"
+
+
+def _workspace_flag(workspace: Workspace) -> str:
+    return "" if str(workspace.root) == "." else f' --workspace "{workspace.root}"'
 
 
 def _refuse_changes(args: argparse.Namespace) -> None:

@@ -282,6 +282,26 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class ChatConfig:
+    """What a model learns to answer from."""
+
+    data: tuple[str, ...] = ()
+    """Conversations of your own: .jsonl, .json or .parquet (messages, Alpaca, ShareGPT), a folder, USER/NAME on the Hub. Repeatable."""
+    builtin: bool = True
+    """Also the Tatar conversations that come with the package; --builtin no leaves them out."""
+    plain_share: float = 0.25
+    """Share of ordinary text among what is trained on, against forgetting."""
+    passes: int = 30
+    """Most passes over the conversations; the time may end before."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.plain_share < 1:
+            raise TatarLLMError(f"plain_share is {self.plain_share}: it must be at least 0 and below 1")
+        if self.passes < 1:
+            raise TatarLLMError(f"passes is {self.passes}: it must be at least 1")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Complete settings for one model: what its tokenizer, network and training look like."""
 

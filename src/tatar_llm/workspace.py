@@ -32,6 +32,7 @@ class Workspace:
         self.runs = self.models / "runs"
         self.best_model = self.models / "best_model.pt"
         self.final_model = self.models / "final_model.pt"
+        self.chat_model = self.models / "chat_model.pt"
         self.reports = self.root / "reports"
         self.exports = self.root / "exports"
 

@@ -15,6 +15,7 @@ from conftest import Running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tatar_llm.chat import Turn
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.evaluation.likelihood import token_nats
 from tatar_llm.generation import Settings, Suggester, generate_batch
@@ -109,9 +110,9 @@ class TestClient:
         assert "".join(event.choices[0].delta.content or "" for event in events) == answer.content
         assert events[-1].choices[0].finish_reason == whole.choices[0].finish_reason
 
-    def test_a_conversation_is_written_as_a_dialogue(self) -> None:
-        messages = [openai_module.Message(role=role, content=text) for role, text in (("system", "Көз."), ("user", "Сәлам!"), ("assistant", "Сәлам."), ("user", "Ничек\nхәлләр?"))]
-        assert openai_module.as_dialogue(messages) == "Көз.\n— Сәлам!\n— Сәлам.\n— Ничек хәлләр?\n— "
+    def test_messages_are_turns(self) -> None:
+        messages = [openai_module.Message(role=role, content=text) for role, text in (("developer", "Көз."), ("user", "Сәлам!"), ("assistant", " "))]
+        assert openai_module.turns_of(messages) == [Turn("system", "Көз."), Turn("user", "Сәлам!")]
 
     def test_suggest(self, running: Running, tiny_model: GPT, tiny_tokenizer: tuple) -> None:
         status, found, _ = running.ask("/v1/suggest", {"text": "Кичә без ур", "n": 2})

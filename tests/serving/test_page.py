@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from chromium import Chromium
 
+from tatar_llm.chat import Turn
 from tatar_llm.export.web import proof
 from tatar_llm.generation import Prompt, Settings, Suggestion, TokenScore, read_prompt, stream
 from tatar_llm.model import GPT, save_model
@@ -169,9 +170,9 @@ def test_a_field_holds_any_text() -> None:
     assert len(answers.clean("ә" * 10**6)) == answers.LONGEST_TEXT
 
 
-def test_a_conversation_is_a_dialogue() -> None:
-    told = [{"role": "user", "content": "Исәнме!"}, {"role": "assistant", "content": ""}, {"role": "user", "content": "Кая\nбарасың?"}]
-    assert answers.dialogue(told) == "— Исәнме!\n— Кая барасың?\n— "
+def test_answers_without_a_word_are_left_out_of_a_conversation() -> None:
+    told = [{"role": "user", "content": "Исәнме!"}, {"role": "assistant", "content": ""}, {"role": "user", "content": "Кая?"}]
+    assert answers.turns_of(told) == [Turn("user", "Исәнме!"), Turn("user", "Кая?")]
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from tatar_llm.evaluation.page import page
 from tatar_llm.evaluation.statistics import difference
 from tatar_llm.workspace import Workspace, write_json, write_text
 
+ANSWERS = 40
+
 
 def write_report(workspace: Workspace, report: dict[str, Any], name: str = "report") -> None:
     """Write the report in its three forms."""
@@ -144,6 +146,9 @@ def _texts(report: dict[str, Any]) -> list[str]:
             lines += [f"Words that occur in the training text: {report['known_words']:.1%}. "
                       f"Words inside runs of 8 copied from it word for word: {report['copied']:.1%}."]  # fmt: skip
         lines += ["", *(f"- **{s['prompt']}**{_one_line(s['continuation'])}" for s in report["samples"])]
+    if report.get("chat"):
+        lines += ["", "## Answers", "", f"The first {ANSWERS} to questions of exchanges that were kept back, none selected.", ""]
+        lines += [f"- **{row['question']}** {_one_line(row['answer'])}" for row in report["chat"][:ANSWERS]]
     if report.get("continuations"):
         lines += ["", "## Continuations of held-out text", "", "The first ten; what really followed stands in brackets.", ""]
         lines += [f"- **{row['prompt']}** {_one_line(row['continuation'])} [{row['true']}]" for row in report["continuations"][:10]]

@@ -9,10 +9,12 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from tatar_llm.chat import Speaker
 from tatar_llm.config import GPTConfig
 from tatar_llm.console import say
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.evaluation import bits
+from tatar_llm.evaluation.chat import chat_measures
 from tatar_llm.evaluation.choice import multiple_choice, read_choices, read_topics, topics
 from tatar_llm.evaluation.continuations import continuations, held_out_prompts
 from tatar_llm.evaluation.copying import copied_share, known_word_share, whole_words
@@ -85,7 +87,7 @@ def read_subject(workspace: Workspace, place: ModelPlace) -> Subject:
 
 def evaluate(
     workspace: Workspace, place: ModelPlace, *, suite: str = "light", inputs: Inputs | None = None, samples: int = SAMPLES,
-    most_tokens: int = 0,
+    most_tokens: int = 0, talk: bool = False,
 ) -> dict[str, Any]:
     """Measure a model and write reports/report.md, report.json and report.html; with a protocol, files of its name.
 
@@ -94,6 +96,7 @@ def evaluate(
         suite: "light" (some minutes at most) or "full" (all held-out text, continuations, a 5-gram beside).
         inputs: the user's own texts.
         samples: how many continuations of the language's prompts to generate; every one is in the report.
+        talk: ask it questions too, also a model that has not learnt to answer.
         most_tokens: score a fixed part of the held-out text of about this size; 0 takes the suite's own limit.
 
     Returns:
@@ -105,7 +108,7 @@ def evaluate(
     if inputs.protocol:
         report = _head(subject) | {"measures": [_protocol(subject, inputs).as_dict()], "text": inputs.file}
     else:
-        report = _measured(workspace, subject, suite, inputs, samples, most_tokens)
+        report = _measured(workspace, subject, suite, inputs, samples, most_tokens, talk)
     report["suite"] = suite
     report["seconds"] = round(time.monotonic() - started, 1)
     write_report(workspace, report, inputs.protocol or "report")
@@ -135,7 +138,7 @@ def _protocol(subject: Subject, inputs: Inputs) -> Measure:
 
 
 def _measured(
-    workspace: Workspace, subject: Subject, suite: str, inputs: Inputs, samples: int, most_tokens: int
+    workspace: Workspace, subject: Subject, suite: str, inputs: Inputs, samples: int, most_tokens: int, talk: bool
 ) -> dict[str, Any]:
     mine = subject.language.code == "tat"
     report = _head(subject)
@@ -162,6 +165,10 @@ def _measured(
         measures.append(morpheme_agreement(subject.tokenizer))
     else:
         left_out.append("morpheme ends (the grammar is Tatar)")
+    if mine and (talk or subject.facts.get("chat")):
+        say("evaluate: chat")
+        found, report["chat"] = chat_measures(Speaker(*subject.all, chat=bool(subject.facts.get("chat"))))
+        measures += found
     held_out_text = workspace.val_text.read_text(encoding="utf-8") if workspace.val_text.is_file() and not inputs.file else ""
     if lines := sentences(held_out_text, TYPED_WORDS[suite]):
         say("evaluate: word suggestions")

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from tatar_llm.chat import ANSWER_TOKENS, JINJA_PLAIN, Turn
+from tatar_llm.chat.speaker import TEMPERATURE
+from tatar_llm.chat.template import end_id, prompt_ids
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.card import gguf_card
 from tatar_llm.export.source import MARKER_FILE, Source, need_bpe, read_source, target_folder
@@ -167,11 +170,21 @@ def _add_vocabulary(writer: Any, source: Source) -> None:
     for name in ("bos", "eos", "pad", "unk"):
         if f"{name}_token_id" in source.tok_config:
             getattr(writer, f"add_{name}_token_id")(source.tok_config[f"{name}_token_id"])
+    if source.chat:
+        writer.add_chat_template(JINJA_PLAIN)
+        writer.add_eot_token_id(end_id(source.tokenizer))
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
 
 
 def _modelfile(source: Source, name: str) -> str:
+    if source.chat:
+        return (
+            f"# ollama create my-model -f Modelfile && ollama run my-model\nFROM ./{name}\n"
+            'TEMPLATE "{{ range .Messages }}<|{{ .Role }}|>{{ .Content }}<|end|>{{ end }}<|assistant|>"\n'
+            f"PARAMETER stop <|end|>\nPARAMETER num_ctx {source.config.block_size}\nPARAMETER num_predict {ANSWER_TOKENS}\n"
+            f"PARAMETER temperature {TEMPERATURE}\nPARAMETER top_k 40\nPARAMETER repeat_penalty 1.0\n"
+        )
     return (
         f"# ollama create my-model -f Modelfile && ollama run my-model\nFROM ./{name}\n"
         'TEMPLATE "{{ .Prompt }}"\n'
@@ -217,6 +230,8 @@ def _check(file: Path, source: Source, tolerance: float) -> None:
     texts = [text.replace("\0", "") for text in texts]  # its interface ends a string at NUL
     prompts = [[source.tok_config["bos_token_id"], *encode_text(source.tokenizer, text)][: source.config.block_size // 2]
                for text in CHECK_LINES[:6]]  # fmt: skip
+    if source.chat:
+        prompts.append(prompt_ids(source.tokenizer, source.tok_config, [Turn("user", CHECK_LINES[0])], source.config.block_size // 2))
     steps = min(STEPS, source.config.block_size // 2)
     asked = {"texts": texts, "prompts": prompts, "steps": steps, "context": source.config.block_size}
     try:

@@ -16,11 +16,14 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, processors
 from torch import Tensor
 
+from tatar_llm.chat import ANSWER_TOKENS, JINJA, Turn
+from tatar_llm.chat.speaker import TEMPERATURE
+from tatar_llm.chat.template import end_id, prompt_ids
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.card import hf_card
 from tatar_llm.export.record import read_record
-from tatar_llm.export.source import read_source, target_folder
+from tatar_llm.export.source import Source, read_source, target_folder
 from tatar_llm.export.texts import CHECK_LINES, random_texts
 from tatar_llm.generation import Settings, generate
 from tatar_llm.model import GPT, KVCache
@@ -33,6 +36,10 @@ from tatar_llm.workspace import Workspace, whole_folder, write_json, write_text
 # alone gives 6e-6 at 3 M trained parameters and logits up to 12, 1.4e-5 at 23 M with large weights and logits up to 7.
 TOLERANCE = 1e-5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CHECK_CONVERSATIONS = (
+    [Turn("user", " Исәнмесез! ")],
+    [Turn("system", "Кыска җавап бир."), Turn("user", "Нәрсә ул күл?"), Turn("assistant", "Күл — су җыелган урын."), Turn("user", "Ә елга?\nАңлат.")],
+)
 GENERATION = {"do_sample": True, "temperature": 0.8, "top_k": 40, "max_new_tokens": 60}
 
 def export_hf(
@@ -65,11 +72,11 @@ def export_hf(
         save_file(hf_weights(model, DTYPES[dtype]), folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "model.safetensors").chmod(0o644)  # safetensors makes it readable for its owner alone
         write_json(folder / "config.json", hf_config(config, tok_config) | {"dtype": dtype, MARKER: source.marker})
-        write_json(folder / "generation_config.json", GENERATION | _special_ids(tok_config))
+        write_json(folder / "generation_config.json", hf_generation(source))
         write_json(folder / "tokenizer.json", hf_tokenizer(tokenizer, tok_config))
-        write_json(folder / "tokenizer_config.json", hf_tokenizer_config(config, tok_config))
+        write_json(folder / "tokenizer_config.json", hf_tokenizer_config(config, tok_config, source.chat))
         write_text(folder / "README.md", hf_card(place, source.facts, config, read_record(workspace, place, source.facts), repo, licence))
-        _check(folder, model, tokenizer, tok_config)
+        _check(folder, source)
         gc.collect()  # Windows does not rename a folder with an open memory map in it
     return target
 
@@ -139,16 +146,28 @@ def hf_tokenizer(tokenizer: Tokenizer, tok_config: dict[str, Any]) -> dict[str, 
     return json.loads(copy.to_str())
 
 
-def hf_tokenizer_config(config: GPTConfig, tok_config: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer_config.json. `PreTrainedTokenizerFast` is known to transformers 4 and 5."""
+def hf_generation(source: Source) -> dict[str, Any]:
+    """generation_config.json; an answer ends at <|end|>."""
+    found = GENERATION | _special_ids(source.tok_config)
+    if source.chat:
+        found |= {"eos_token_id": [source.tok_config["eos_token_id"], end_id(source.tokenizer)], "temperature": TEMPERATURE, "max_new_tokens": ANSWER_TOKENS}
+    return found
+
+
+def hf_tokenizer_config(config: GPTConfig, tok_config: dict[str, Any], chat: bool = False) -> dict[str, Any]:
+    """tokenizer_config.json. `PreTrainedTokenizerFast` is known to transformers 4 and 5.
+
+    With `chat` the template, whose marks transformers then takes for marks wherever they stand.
+    """
     return {
+        **({"chat_template": JINJA} if chat else {}),
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{f"{name}_token": tok_config[f"{name}_token"] for name in ("pad", "unk", "bos", "eos")},
         "model_max_length": config.block_size,
         "model_input_names": ["input_ids", "attention_mask"],  # Qwen3 takes no token_type_ids
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
-        "split_special_tokens": True,  # a typed <eos> stays text
+        "split_special_tokens": not chat,  # a typed <eos> stays text
     }
 
 
@@ -203,15 +222,16 @@ def _quiet() -> Iterator[None]:
             os.environ["HF_HUB_OFFLINE"] = before
 
 
-def _check(folder: Path, model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any]) -> None:
+def _check(folder: Path, source: Source) -> None:
     """Reload `folder` with transformers and compare; raises TatarLLMError naming the first difference."""
     import transformers
 
+    model, tokenizer, tok_config = source.model, source.tokenizer, source.tok_config
     with _quiet(), torch.inference_mode():
         try:
             theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
             their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            problem = _tokenizer_problem(their_tokenizer, tokenizer, tok_config) or _model_problem(
+            problem = _tokenizer_problem(their_tokenizer, source) or _model_problem(
                 theirs, model, [tok_config["bos_token_id"], *encode_text(tokenizer, " ".join(CHECK_LINES))]
             )
         except Exception as error:  # whatever transformers raises on a folder that it does not like
@@ -224,14 +244,31 @@ def _check(folder: Path, model: GPT, tokenizer: Tokenizer, tok_config: dict[str,
         )
 
 
-def _tokenizer_problem(theirs: Any, tokenizer: Tokenizer, tok_config: dict[str, Any]) -> str:
+def _tokenizer_problem(theirs: Any, source: Source) -> str:
+    tokenizer, tok_config = source.tokenizer, source.tok_config
+    marks = [token.content for token in tokenizer.get_added_tokens_decoder().values()] if source.chat else []
     for text in (*CHECK_LINES, *random_texts(200)):
+        if any(mark in text for mark in marks):
+            continue
         ids = [tok_config["bos_token_id"], *encode_text(tokenizer, text)]
         if theirs(text)["input_ids"] != ids:
             return f"other ids for {text!r}"
         for skip in (False, True):
             if theirs.decode(ids, skip_special_tokens=skip) != tokenizer.decode(ids, skip_special_tokens=skip):
                 return f"another text from the ids of {text!r}"
+    if source.chat and (differing := chat_problem(theirs, tokenizer, tok_config)):
+        return differing
+    return ""
+
+
+def chat_problem(theirs: Any, tokenizer: Tokenizer, tok_config: dict[str, Any]) -> str:
+    """Whether transformers makes other ids of a conversation than the training did."""
+    for turns in CHECK_CONVERSATIONS:
+        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+        ids = prompt_ids(tokenizer, tok_config, turns, 10**6)
+        found = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        if list(found) != ids:
+            return "other ids for a conversation"
     return ""
 
 

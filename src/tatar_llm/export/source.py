@@ -34,9 +34,14 @@ class Source:
     facts: dict[str, Any]
 
     @property
+    def chat(self) -> bool:
+        """Whether it has learnt to answer."""
+        return bool(self.facts.get("chat"))
+
+    @property
     def marker(self) -> dict[str, Any]:
         """What an exported folder tells about its origin."""
-        names = ("language", "corpus", "generated_bytes", "step", "fallback", "tokenizer_sha256")
+        names = ("language", "corpus", "generated_bytes", "step", "fallback", "tokenizer_sha256", "chat", "base")
         known = {name: self.facts.get(name) for name in names}
         return {"version": __version__, **known, "bits_per_byte": (self.facts.get("val") or {}).get("bits_per_byte")}
 

@@ -44,10 +44,18 @@ class Prompt:
     A space at the end belongs to the word that follows: in this tokenizer as in all of its kind the token is " сүз", not
     "сүз", and after a lone space the model would be lost.
     """
+    end: int | None = None
+    """The id that ends the continuation; None: <eos>."""
+
+    def stop(self, tok_config: dict[str, Any]) -> int:
+        """The id that ends the continuation."""
+        return tok_config["eos_token_id"] if self.end is None else self.end
 
 
-def read_prompt(model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], text: str) -> Prompt:
+def read_prompt(model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], text: str | Prompt) -> Prompt:
     """A text as a prompt; raises TatarLLMError where the tokenizer is not the model's."""
+    if isinstance(text, Prompt):
+        return text
     stripped = text.rstrip(" ")
     heal = bool(stripped) and stripped != text
     ids = [tok_config["bos_token_id"], *encode_text(tokenizer, stripped if heal else text)]
@@ -100,7 +108,7 @@ def generate(
 
 
 def stream(
-    model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], prompt: str, settings: Settings
+    model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], prompt: str | Prompt, settings: Settings
 ) -> Iterator[str]:
     """Yield the continuation of `prompt` in pieces of whole characters, until its end or a stop string."""
     read = read_prompt(model, tokenizer, tok_config, prompt)
@@ -109,7 +117,7 @@ def stream(
     model.eval()
     try:
         first = starts_with_space(tokenizer, model.config.vocab_size) if read.heal else None
-        for token in generate(model, read.ids, settings, tok_config["eos_token_id"], first):
+        for token in generate(model, read.ids, settings, read.stop(tok_config), first):
             if piece := out.add(token):
                 yield piece
             if out.stopped:
@@ -121,7 +129,7 @@ def stream(
 
 
 def generate_batch(
-    model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], prompts: Sequence[str], settings: Settings | Sequence[Settings],
+    model: GPT, tokenizer: Tokenizer, tok_config: dict[str, Any], prompts: Sequence[str | Prompt], settings: Settings | Sequence[Settings],
     samples: int = 1,
 ) -> list[list[Continuation]]:
     """Continue prompts of any lengths side by side, each `samples` times.
@@ -147,7 +155,7 @@ def generate_batch(
         while waiting or going:
             while waiting and (not going or len(going) + samples <= ROWS_AT_ONCE):
                 number = waiting.pop()
-                rows = batch.add(read[number].ids, varied(each[number], samples), tok_config["eos_token_id"],
+                rows = batch.add(read[number].ids, varied(each[number], samples), read[number].stop(tok_config),
                                  spaces if read[number].heal else None)  # fmt: skip
                 for sample, row in enumerate(rows):
                     if row.finished:

@@ -112,7 +112,7 @@ def load_hf_file(folder: Path) -> dict[str, Any]:
     marker = told.get(MARKER) or {}
     return {
         "model": own, "config": as_dict(config), "val": {"bits_per_byte": marker.get("bits_per_byte")},
-        **{name: marker.get(name) for name in ("language", "corpus", "generated_bytes", "step", "fallback")},
+        **{name: marker.get(name) for name in ("language", "corpus", "generated_bytes", "step", "fallback", "chat", "base")},
         "tokenizer_sha256": marker.get("tokenizer_sha256") or "unknown",
     }  # fmt: skip
 

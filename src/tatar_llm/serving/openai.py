@@ -27,6 +27,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tatar_llm.chat import ANSWER_TOKENS, Speaker, Turn
 from tatar_llm.console import say_seldom
 from tatar_llm.errors import TatarLLMError, nearest
 from tatar_llm.generation import Prompt, Settings, TokenScore, prompt_scores, read_prompt
@@ -38,8 +39,6 @@ BODY_BYTES = 1 << 20
 BODY_SECONDS = 30.0
 SLOWEST_CLIENT = 60.0
 """Seconds beyond a text's own time in which a client must have fetched a stream."""
-CHAT_TOKENS = 128
-"""New tokens of an answer where the client names no number."""
 MOST_WORDS = 50
 
 
@@ -51,6 +50,13 @@ class Served:
     worker: Worker
     corpus: str = ""
     created: int = 0
+    chat: bool = False
+    """Whether it has learnt to answer."""
+
+    @property
+    def speaker(self) -> Speaker:
+        """How it takes a conversation."""
+        return Speaker(self.worker.model, self.worker.tokenizer, self.worker.tok_config, self.chat)
 
 
 class Refused(Exception):
@@ -82,7 +88,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
     model: str | None = None
     n: int = Field(1, ge=1)
-    temperature: float = 0.8
+    temperature: float | None = None
     top_p: float = 1.0
     seed: int | None = None
     stop: str | list[str] | None = None
@@ -94,15 +100,15 @@ class Wanted(BaseModel):
     no_repeat_ngram: int = 0
     user: str | None = None
 
-    def settings(self, tokens: int, logprobs: int | None, stop: tuple[str, ...] = ()) -> list[Settings]:
-        """For each of the `n` texts; raises TatarLLMError for a value out of range."""
+    def settings(self, tokens: int, logprobs: int | None, temperature: float = 0.8) -> list[Settings]:
+        """With `temperature` where the client names none; for each of the `n` texts; raises TatarLLMError for a value out of range."""
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         if len(stops) > 16:
             raise Refused(400, f"{len(stops)} stop strings: at most 16", param="stop")
         return [
             Settings(
-                tokens, self.temperature, self.top_k, self.top_p, None if self.seed is None else self.seed + number, self.min_p,
-                self.repetition_penalty, self.no_repeat_ngram, stops + stop, logprobs,
+                tokens, temperature if self.temperature is None else self.temperature, self.top_k, self.top_p, None if self.seed is None else self.seed + number, self.min_p,
+                self.repetition_penalty, self.no_repeat_ngram, stops, logprobs,
             )
             for number in range(self.n)
         ]  # fmt: skip
@@ -206,13 +212,9 @@ async def read_json(request: Request) -> Any:
 # -- prompts ------------------------------------------------------------------------------------------------------
 
 
-def as_dialogue(messages: Sequence[Message]) -> str:
-    """A conversation as books print one, for a model that only continues texts: a line each, beginning with a dash."""
-    lines = []
-    for message in messages:
-        text = " ".join(message.text.split())
-        lines.append(text if message.role in ("system", "developer") else f"— {text}")
-    return "\n".join([*lines, "— "])
+def turns_of(messages: Sequence[Message]) -> list[Turn]:
+    """A conversation as the model's side knows it; a message without a word says nothing."""
+    return [Turn("system" if one.role == "developer" else one.role, one.text) for one in messages if one.text.strip()]
 
 
 @dataclass(frozen=True)
@@ -513,10 +515,13 @@ def build_app(served: Served, *, api_key: str = "", cors: Sequence[str] = ()) ->
         check_model(wanted.model)
         if wanted.top_logprobs is not None and not wanted.logprobs:
             raise Refused(400, "top_logprobs needs logprobs: true", param="top_logprobs")
-        tokens = check_length(wanted.max_completion_tokens or wanted.max_tokens or CHAT_TOKENS)
-        settings = wanted.settings(tokens, (wanted.top_logprobs or 0) if wanted.logprobs else None, stop=("\n",))
-        asked = await run_in_threadpool(_asked, served.worker, as_dialogue(wanted.messages))
-        return await answer(request, wanted, [asked], settings, chat=True)
+        if not (turns := turns_of(wanted.messages)):
+            raise Refused(400, "the messages say nothing", param="messages")
+        tokens = check_length(wanted.max_completion_tokens or wanted.max_tokens or ANSWER_TOKENS)
+        speaker = served.speaker
+        settings = wanted.settings(tokens, (wanted.top_logprobs or 0) if wanted.logprobs else None, speaker.temperature)
+        prompt = await run_in_threadpool(speaker.prompt, turns, tokens)
+        return await answer(request, wanted, [Asked(prompt, prompt.ids[1:])], [speaker.suited(one) for one in settings], chat=True)
 
     @app.post("/v1/suggest")
     async def suggest(request: Request) -> Response:

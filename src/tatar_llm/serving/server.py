@@ -52,11 +52,11 @@ def serve(
     facts = load_model_file(place.model)
     worker = Worker(model, *load_tokenizer(place.tokenizer), limits)
     try:
-        app = build_app(Served(place.name, worker, facts.get("corpus") or "", int(time.time())), api_key=api_key, cors=cors)
+        app = build_app(Served(place.name, worker, facts.get("corpus") or "", int(time.time()), bool(facts.get("chat"))), api_key=api_key, cors=cors)
         if web:
             from tatar_llm.serving.web import add_page
 
-            app = add_page(app, place, worker)
+            app = add_page(app, place, worker, bool(facts.get("chat")))
         where = address(listening)
         say(f"listening on {where}: {'a page at / and ' if web else ''}OpenAI's API at {where}/v1; Ctrl-C ends it")
         if not _is_local(host) and not api_key:

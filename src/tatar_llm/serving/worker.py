@@ -232,7 +232,7 @@ class Worker:
                 continue
             try:
                 rows = self.batch.add(
-                    job.prompt.ids, job.settings, self.tok_config["eos_token_id"], self.spaces if job.prompt.heal else None
+                    job.prompt.ids, job.settings, job.prompt.stop(self.tok_config), self.spaces if job.prompt.heal else None
                 )
             except Exception as error:
                 _deliver(job, error)

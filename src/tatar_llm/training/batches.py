@@ -7,12 +7,30 @@ never fills a whole batch.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.tokenizer import TokenFile
+
+
+class WindowSource(Protocol):
+    """Where a trainer gets its windows from: a pure function of a small state."""
+
+    block_size: int
+    epoch: int
+
+    def next(self, count: int) -> tuple[Tensor, Tensor]:
+        """The next `count` windows: inputs and targets (negative: not scored), int64 (count, block_size) each."""
+
+    def state(self) -> dict[str, int]:
+        """Where the next batch starts."""
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Continue from a state."""
 
 
 class Batches:

@@ -17,6 +17,8 @@ from tatar_llm.workspace import Workspace, read_json, sha256_file, write_json
 
 SHIPPED = "shipped"
 """Name of the model that comes with the package."""
+CHAT = "chat"
+"""Kind of a run that teaches a model to answer; others have none."""
 NUMBER = re.compile(r"(\d{3,})-(.+)$")
 
 
@@ -53,6 +55,13 @@ class Run:
     @property
     def curve(self) -> Path:
         return self.folder / "curve.png"
+
+    def is_chat(self) -> bool:
+        """Whether a model is taught to answer in it."""
+        try:
+            return self.settings().get("kind") == CHAT
+        except TatarLLMError:  # one damaged run must not hide the others
+            return False
 
     def settings(self) -> dict[str, Any]:
         """Everything resolved before the first step: model, train, plan, corpus, hashes."""
@@ -97,8 +106,8 @@ def list_runs(workspace: Workspace) -> list[Run]:
     return [Run(path) for _, path in sorted(found) if (path / "settings.json").is_file()]
 
 
-def new_run(workspace: Workspace, name: str, settings: dict[str, Any]) -> Run:
-    """Make the next run's folder, with its settings and its own copy of the tokenizer."""
+def new_run(workspace: Workspace, name: str, settings: dict[str, Any], tokenizer: Path | None = None) -> Run:
+    """Make the next run's folder, with its settings and its own copy of the tokenizer (the workspace's, if not given)."""
     taken = [int(match[1]) for path in workspace.runs.glob("*") if (match := NUMBER.fullmatch(path.name))]
     number = max(taken, default=0) + 1
     safe = re.sub(r"[^\w.-]+", "-", name).strip("-") or "run"
@@ -109,13 +118,22 @@ def new_run(workspace: Workspace, name: str, settings: dict[str, Any]) -> Run:
             break
         except FileExistsError:
             number += 1
-    shutil.copytree(workspace.tokenizer, folder / "tokenizer")
+    _copy_tokenizer(tokenizer or workspace.tokenizer, folder / "tokenizer")
     if (workspace.processed / LANGUAGE_FILE).is_file():
         shutil.copyfile(workspace.processed / LANGUAGE_FILE, folder / LANGUAGE_FILE)
     run = Run(folder)
     write_json(folder / "settings.json", settings)
     run.write_status(state="running", step=0)
     return run
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    if not is_hf_folder(source):
+        shutil.copytree(source, target)
+        return
+    target.mkdir()  # of a Hugging Face folder only what tells of the tokenizer
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        shutil.copyfile(source / name, target / name)
 
 
 def find_run(workspace: Workspace, name: str) -> Run:
@@ -130,14 +148,15 @@ def find_run(workspace: Workspace, name: str) -> Run:
     raise TatarLLMError(f"no run {name!r}{nearest(name, labels)}: {there}")
 
 
-def newest_unfinished(workspace: Workspace) -> Run:
-    """The newest run, if it can go on; raises TatarLLMError where there is nothing to resume."""
-    runs = list_runs(workspace)
+def newest_unfinished(workspace: Workspace, chat: bool = False) -> Run:
+    """The newest run of its kind, if it can go on; raises TatarLLMError where there is nothing to resume."""
+    command = "finetune" if chat else "train"
+    runs = [run for run in list_runs(workspace) if run.is_chat() == chat]
     if not runs:
-        raise TatarLLMError("no run to resume: start one with `tatar-llm train`")
+        raise TatarLLMError(f"no run to resume: start one with `tatar-llm {command}`")
     run = runs[-1]
     if run.status().get("state") == "finished":
-        raise TatarLLMError(f"run {run.label} is finished: start a new one with `tatar-llm train`")
+        raise TatarLLMError(f"run {run.label} is finished: start a new one with `tatar-llm {command}`")
     return run
 
 
@@ -156,12 +175,13 @@ class ModelPlace:
             raise TatarLLMError(f"{self.model} was trained with another tokenizer than {self.tokenizer}")
 
 
-def find_model(workspace: Workspace, wanted: str = "") -> ModelPlace:
+def find_model(workspace: Workspace, wanted: str = "", *, chat: bool = False) -> ModelPlace:
     """The model that `--model` names: a run's number or name, "shipped", a path to a .pt file, a run's folder or a
     Hugging Face folder that was exported here.
 
-    Without a name: of the runs measured on the same validation text as the newest one, the one with the fewest bits
-    per byte; where nothing has been trained, the model that is shipped.
+    Without a name: with `chat` the newest that has been taught to answer; else, of the other runs measured on the same
+    validation text as the newest one, the one with the fewest bits per byte; where nothing has been trained, the model that is
+    shipped.
     """
     if wanted == SHIPPED:
         return shipped() or _noshipped()
@@ -177,7 +197,7 @@ def find_model(workspace: Workspace, wanted: str = "") -> ModelPlace:
             raise TatarLLMError(f"no model at {wanted}: see `tatar-llm runs`")
         run = find_run(workspace, wanted)
     else:
-        run = _best_run(workspace)
+        run = (_newest_chat(workspace) if chat else None) or _best_run(workspace)
         if run is None:
             return shipped() or _no_model()
     if not run.best_model.is_file():
@@ -202,8 +222,13 @@ def _no_model() -> NoReturn:
     raise TatarLLMError("no model has been trained yet: run `tatar-llm train`")
 
 
+def _newest_chat(workspace: Workspace) -> Run | None:
+    runs = [run for run in list_runs(workspace) if run.best_model.is_file() and run.is_chat()]
+    return runs[-1] if runs else None
+
+
 def _best_run(workspace: Workspace) -> Run | None:
-    runs = [run for run in list_runs(workspace) if run.best_model.is_file()]
+    runs = [run for run in list_runs(workspace) if run.best_model.is_file() and not run.is_chat()]
     if not runs:
         return None
     text = runs[-1].settings().get("val_text_sha256")

@@ -9,11 +9,11 @@ import torch
 from tatar_llm.console import say
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT
-from tatar_llm.training.batches import Batches
+from tatar_llm.training.batches import WindowSource
 from tatar_llm.training.planner import Plan, autocast_dtype
 
 
-def self_check(model: GPT, batches: Batches, plan: Plan) -> Plan:
+def self_check(model: GPT, batches: WindowSource, plan: Plan) -> Plan:
     """One batch's loss on the device and as compiled against plain fp32 on the CPU: catches a device that lies."""
     state = batches.state()
     inputs, targets = batches.next(min(plan.micro_batch, 4))

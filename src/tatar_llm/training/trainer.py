@@ -18,7 +18,7 @@ from tatar_llm.device import is_out_of_memory, synchronize
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.model import GPT, save_model
 from tatar_llm.training.average import Average
-from tatar_llm.training.batches import Batches
+from tatar_llm.training.batches import WindowSource
 from tatar_llm.training.checkpoint import checkpoints, random_state, restore_random_state, write_checkpoint
 from tatar_llm.training.clock import Clock
 from tatar_llm.training.distributed import Processes
@@ -43,7 +43,7 @@ class Trainer:
         model: GPT,
         config: TrainConfig,
         plan: Plan,
-        batches: Batches,
+        batches: WindowSource,
         held_out: HeldOut,
         bytes_per_token: float,
         facts: dict[str, Any],

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from tatar_llm.chat import Turn
 from tatar_llm.generation import Prompt, Settings
-from tatar_llm.serving.openai import Message, as_dialogue
 from tatar_llm.serving.web.markup import Written
 from tatar_llm.serving.worker import Worker
 
@@ -22,11 +22,11 @@ PAUSE = 0.04
 """Seconds between two pictures of a growing text: at more than 25 a second nobody sees a difference."""
 
 
-def chosen(length: float, temperature: float, top_k: float, *, most: int = LENGTH[1], scores: bool = False, stop: tuple[str, ...] = ()) -> Settings:
+def chosen(length: float, temperature: float, top_k: float, *, most: int = LENGTH[1], scores: bool = False) -> Settings:
     """Settings from the sliders; what lies outside of their range, or is no number, is brought into it."""
     return Settings(
         max_new_tokens=int(within(length, min(LENGTH[0], most), min(LENGTH[1], most))), temperature=within(temperature, *TEMPERATURE),
-        top_k=int(within(top_k, *TOP_K)), stop=stop, logprobs=0 if scores else None,
+        top_k=int(within(top_k, *TOP_K)), logprobs=0 if scores else None,
     )  # fmt: skip
 
 
@@ -58,6 +58,6 @@ async def written(worker: Worker, prompt: Prompt, settings: Sequence[Settings]) 
             await asyncio.sleep(PAUSE)
 
 
-def dialogue(history: Sequence[dict[str, str]]) -> str:
-    """A conversation as a prompt; answers without a word are left out."""
-    return as_dialogue([Message(role=one["role"], content=one["content"]) for one in history if one["content"]])
+def turns_of(history: Sequence[dict[str, str]]) -> list[Turn]:
+    """A conversation as the model's side knows it; answers without a word are left out."""
+    return [Turn(one["role"], one["content"]) for one in history if one["content"]]

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import HTTPException
 from starlette.routing import Mount
 
+from tatar_llm.chat import ANSWER_TOKENS, Speaker
 from tatar_llm.console import say
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.source import Source
@@ -30,7 +31,7 @@ from tatar_llm.serving.web.answers import (
     TOP_K,
     chosen,
     clean,
-    dialogue,
+    turns_of,
     within,
     written,
 )
@@ -61,13 +62,14 @@ QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private
 """How every event is handled: without Gradio's own signs of progress, and as many at a time as there are."""
 
 
-def add_page(app: FastAPI, place: ModelPlace, worker: Worker) -> FastAPI:
+def add_page(app: FastAPI, place: ModelPlace, worker: Worker, chat: bool = False) -> FastAPI:
     """The application with the page at /; its other addresses stay as they are.
 
     Args:
         app: the application.
         place: the model, whose file tells what it was trained on.
         worker: what speaks.
+        chat: whether the model has learnt to answer.
     """
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
     import gradio
@@ -75,7 +77,7 @@ def add_page(app: FastAPI, place: ModelPlace, worker: Worker) -> FastAPI:
     facts = load_model_file(place.model)
     about = about_model(Source(place, worker.model, worker.model.config, worker.tokenizer, worker.tok_config, facts))
     about["shipped"] = place.name == SHIPPED
-    page = Page(worker, about, prompts_of(place, facts)).build()
+    page = Page(Speaker(worker.model, worker.tokenizer, worker.tok_config, chat), worker, about, prompts_of(place, facts)).build()
 
     @app.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def nowhere(rest: str) -> None:  # before the page, which would answer in HTML
@@ -110,15 +112,16 @@ class Page:
     """The components, and what they do.
 
     Args:
+        speaker: how the model takes a conversation.
         worker: what speaks.
         about: what is told of the model.
         prompts: openings to press.
     """
 
-    def __init__(self, worker: Worker, about: dict[str, Any], prompts: Sequence[str]) -> None:
+    def __init__(self, speaker: Speaker, worker: Worker, about: dict[str, Any], prompts: Sequence[str]) -> None:
         import gradio
 
-        self.gr, self.worker, self.about, self.prompts = gradio, worker, about, prompts
+        self.gr, self.speaker, self.worker, self.about, self.prompts = gradio, speaker, worker, about, prompts
         self.speaking: list[tuple[gradio.blocks.Block, dict[str, Callable[[Words, str], Any]]]] = []
         """Components with words on them, and how these are made for a language."""
 
@@ -193,9 +196,9 @@ class Page:
             with self.gr.Row():
                 go, stop = self._buttons("send")
                 clear = self._spoken(self.gr.Button, {"value": "clear"})
-            self._html(lambda words, _: hint_html(words["dialogue"]))
+            self._html(lambda words, _: hint_html(words["answers" if self.speaker.chat else "dialogue"]))
             with self._spoken(self.gr.Accordion, {"label": "settings"}, open=False):
-                sliders = self._sliders()
+                sliders = self._sliders(self.speaker.temperature, ANSWER_TOKENS if self.speaker.chat else 60)
         going = self.gr.on(
             [go.click, message.submit], self._answer, [message, history, *sliders, language], [message, history, talk, error, go, stop],
             trigger_mode="once", **QUIETLY,
@@ -240,10 +243,10 @@ class Page:
             yield keep, keep, keep, "", *self._ready()
             return
         asked = [*history, {"role": "user", "content": message}][-MESSAGES:]
-        settings = chosen(length, temperature, top_k, most=self.worker.limits.tokens, stop=("\n",))
+        settings = self.speaker.suited(chosen(length, temperature, top_k, most=self.worker.limits.tokens))
         yield "", asked, talk_html(asked, code), "", *self._ready(False)
         try:
-            prompt = read_prompt(self.worker.model, self.worker.tokenizer, self.worker.tok_config, dialogue(asked))
+            prompt = self.speaker.prompt(turns_of(asked), settings.max_new_tokens)
             growing = written(self.worker, prompt, [settings])
             async with contextlib.aclosing(growing):
                 async for [answer] in growing:
@@ -274,13 +277,13 @@ class Page:
         self._html(lambda words, _: letters_html(about["keyboard"], about["language"], words))
         return field
 
-    def _sliders(self) -> list[gradio.Slider]:
-        """Length, temperature, top-k."""
+    def _sliders(self, warmth: float = 0.8, tokens: int = 60) -> list[gradio.Slider]:
+        """Length, temperature, top-k, with what stands there at first."""
         most = max(1, min(LENGTH[1], self.worker.limits.tokens))
         least = min(LENGTH[0], most - 1)  # Gradio wants some range
-        length = self._spoken(self.gr.Slider, {"label": "length"}, value=min(60, most), minimum=least, maximum=most, step=1)
+        length = self._spoken(self.gr.Slider, {"label": "length"}, value=min(tokens, most), minimum=least, maximum=most, step=1)
         temperature = self._spoken(
-            self.gr.Slider, {"label": "temperature", "info": "temperatureHint"}, value=0.8, minimum=TEMPERATURE[0], maximum=TEMPERATURE[1], step=0.1
+            self.gr.Slider, {"label": "temperature", "info": "temperatureHint"}, value=warmth, minimum=TEMPERATURE[0], maximum=TEMPERATURE[1], step=0.1
         )
         return [length, temperature, self._spoken(self.gr.Slider, {"label": "topK"}, value=40, minimum=TOP_K[0], maximum=TOP_K[1], step=1)]
 

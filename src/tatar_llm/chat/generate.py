@@ -1,0 +1,194 @@
+"""Conversations made by rules, any amount, the same for the same seed: the facts, words and their forms, sums, and what nobody told it.
+
+The facts are those of grammar/facts/, asked in the wordings of wordings.toml; other wordings are kept for the evaluation.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import tomllib
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib import resources
+from typing import Any
+
+from tatar_llm.chat.exchanges import exchanges
+from tatar_llm.chat.template import Turn
+from tatar_llm.grammar.facts import Fact, facts, is_possessed, wordings
+from tatar_llm.grammar.lexicon import Lemma, by_class
+from tatar_llm.grammar.nouns import CASES, decline, noun, number, question
+from tatar_llm.grammar.phonology import Form
+from tatar_llm.grammar.templates import Filler, Pick
+
+WORD_SHARE, SUM_SHARE, STRANGER_SHARE = 0.30, 0.15, 0.20
+"""Of each kind in proportion to the conversations about facts and by hand together."""
+FACT_TIMES = 2
+"""Wordings of each fact in one pass."""
+RESERVED = 4
+"""One fact in so many keeps its last wording for the held-out answers."""
+WORDS = ("animal", "bird", "tree", "flower", "vegetable", "profession", "clothing", "dish", "furniture", "food", "nature", "school", "tool")
+FLIPPED = str.maketrans("аәыеуү", "әаеыүу")
+
+
+@functools.cache
+def chat_wordings() -> dict[str, Any]:
+    """wordings.toml."""
+    return tomllib.loads(resources.files("tatar_llm.chat").joinpath("wordings.toml").read_text(encoding="utf-8"))
+
+
+def conversations(seed: int, epoch: int) -> Iterator[list[Turn]]:
+    """The conversations of one pass: each exchange written by hand once, each fact in two of its wordings, and beside
+    them new words, sums and questions without an answer."""
+    rng = random.Random(f"{seed} {epoch}")
+    kept = [one.spoken(rng) for one in exchanges() if not one.held_out]
+    kept += [fact_turns(fact, rng.choice(trained_wordings(fact))) for fact in facts() for _ in range(FACT_TIMES)]
+    yield from kept
+    for share, make in ((WORD_SHARE, word_turns), (SUM_SHARE, sum_turns), (STRANGER_SHARE, stranger_turns)):
+        for _ in range(round(share * len(kept))):
+            yield make(rng)
+
+
+def reserved_questions() -> list[list[Turn]]:
+    """Some facts in a wording that they are not trained in, by which the training is told when to stop."""
+    return [fact_turns(fact, _of(fact)["ask"][-1]) for fact in facts() if _is_reserved(fact)]
+
+
+# -- facts -----------------------------------------------------------------------------------------------------------
+
+
+def _of(fact: Fact) -> dict[str, Any]:
+    return chat_wordings()[fact.relation]
+
+
+def _is_reserved(fact: Fact) -> bool:
+    return sha256(f"{fact.relation} {fact.subject}".encode()).digest()[0] % RESERVED == 0
+
+
+def trained_wordings(fact: Fact) -> list[str]:
+    """The wordings in which the training asks for a fact."""
+    asked = _of(fact)["ask"]
+    return asked[:-1] if _is_reserved(fact) else asked
+
+
+def fact_question(fact: Fact, wording: str) -> str:
+    """A question about a fact."""
+    return _fill(wording, s=_proper(fact.subject), a=_proper(fact.answer), u=_proper(fact.answer.split()[-1]))
+
+
+def fact_turns(fact: Fact, wording: str) -> list[Turn]:
+    """Question and answer."""
+    answer = _fill(_of(fact)["answer"], s=_proper(fact.subject), a=_proper(fact.answer))
+    return [Turn("user", fact_question(fact, wording)), Turn("assistant", answer)]
+
+
+def forms_of(answer: str) -> list[str]:
+    """An answer's words in every case."""
+    return list(dict.fromkeys(_proper(answer).text((case,)) for case in CASES))
+
+
+def stranger_turns(rng: random.Random, unseen: bool = False) -> list[Turn]:
+    """A question of the same kind whose answer no text tells."""
+    table, told = chat_wordings(), chat_wordings()["unknown"]
+    prefix = "unseen_" if unseen else ""
+    kinds = [name for name, one in table.items() if name in wordings("training") and "strangers" in one]
+    relation = rng.choice([*kinds, "how_many_unknown"])
+    if relation == "how_many_unknown":
+        return [Turn("user", rng.choice(table[relation][f"{prefix}questions"])), Turn("assistant", told["answer_question"])]
+    subject = rng.choice(table[relation][f"{prefix}strangers"])
+    asked = _fill(rng.choice(table[relation]["unseen" if unseen else "ask"]), s=_proper(subject))
+    answer = told["answer_title" if relation == "author" else "answer"]
+    return [Turn("user", asked), Turn("assistant", answer.replace("{s}", subject))]
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def word_turns(rng: random.Random) -> list[Turn]:
+    """A question about a noun: its plural, a case, its spelling, what it is."""
+    kind = rng.choice(("plural", "case", "spelling", "kind"))
+    table = chat_wordings()["words"]
+    if kind == "kind":
+        return _kind_turns(rng, table)
+    word = rng.choice(_declinable())
+    if kind == "plural":
+        form, case = str(noun(word, plural=True)), ""
+    else:
+        case = rng.choice(list(table["cases"]))
+        form = str(noun(word, case, plural=kind == "spelling" and rng.random() < 0.5))
+    if kind == "spelling":
+        return _spelling_turns(rng, table, word.word, form)
+    said = {"{w}": word.word, "{f}": form, "{c}": table["cases"].get(case, "")}
+    return [Turn("user", _said(rng.choice(table[f"{kind}_ask"]), said)), Turn("assistant", _said(table[f"{kind}_answer"], said))]
+
+
+@functools.cache
+def _declinable() -> list[Lemma]:
+    """Nouns that have a plural: not those that end in a possessor already."""
+    return [lemma for lemma in by_class("noun", *WORDS) if "possessed" not in lemma.marks]
+
+
+def _spelling_turns(rng: random.Random, table: dict[str, Any], word: str, form: str) -> list[Turn]:
+    """A form as it is, or with the vowels of its endings turned against the harmony."""
+    common = len(word) if form.startswith(word) else len(word) - 1
+    wrong = form[:common] + form[common:].translate(FLIPPED)
+    if wrong == form or rng.random() < 0.5:
+        wrong, answer = form, table["spelling_right"]
+    else:
+        answer = table["spelling_wrong"]
+    asked = _said(rng.choice(table["spelling_ask"]), {"{f}": wrong})
+    return [Turn("user", asked), Turn("assistant", _said(answer, {"{f}": form, "{r}": form}))]
+
+
+def _kind_turns(rng: random.Random, table: dict[str, Any]) -> list[Turn]:
+    meaning = rng.choice(list(table["kinds"]))
+    words = [lemma.word for lemma in by_class("noun", meaning) if lemma.word not in table["kind_without"]]
+    word, kind = rng.choice(words), table["kinds"][meaning]
+    asked = kind if rng.random() < 0.5 else rng.choice([other for other in table["kinds"].values() if other != kind])
+    answer = table["kind_yes" if asked == kind else "kind_no"]
+    said = {"{w}": word, "{k.q}": question(asked), "{k}": kind}
+    return [Turn("user", _said(rng.choice(table["kind_ask"]), said)), Turn("assistant", _said(answer, said))]
+
+
+# -- sums ------------------------------------------------------------------------------------------------------------
+
+
+def sum_turns(rng: random.Random) -> list[Turn]:
+    """A sum of small numbers, in words."""
+    kind = rng.choice(("add", "subtract", "multiply"))
+    if kind == "multiply":
+        first, second = rng.randint(2, 10), rng.randint(2, 10)
+        result = first * second
+    else:
+        first, second = rng.randint(1, 12), rng.randint(1, 9)
+        result = first + second
+        if kind == "subtract":
+            first, result = result, first
+    table, said = chat_wordings()["sums"], {}
+    for name, value in (("a", first), ("b", second), ("c", result)):
+        said[f"{{{name}}}"] = number(value)
+        said |= {f"{{{name}.{case}}}": str(decline(Form.of(number(value)), case)) for case in CASES if case != "nom"}
+    return [Turn("user", _said(rng.choice(table[f"{kind}_ask"]), said)), Turn("assistant", _said(table[f"{kind}_answer"], said))]
+
+
+# -- filling ---------------------------------------------------------------------------------------------------------
+
+
+def _proper(text: str) -> Pick:
+    ending = is_possessed(text) or text in chat_wordings()["possessed"]
+    return Pick(Lemma(text, "noun", "", "", marks={"possessed": ""} if ending else {}))
+
+
+def _fill(wording: str, **named: Pick) -> str:
+    filler = Filler(random.Random(0))
+    filler.named = named
+    return filler.fill(wording)
+
+
+def _said(wording: str, values: dict[str, str]) -> str:
+    """The wording with its slots filled and a capital letter."""
+    for slot, value in values.items():
+        wording = wording.replace(slot, value)
+    return wording[0].upper() + wording[1:] if wording[0] != "«" else wording
+
+
