@@ -10,21 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from little_chat import PAIRS, QUICK, make_ready
 
 from tatar_llm.chat import Speaker, Turn, tune
 from tatar_llm.chat.terminal import Terminal
 from tatar_llm.cli import main
-from tatar_llm.config import ChatConfig, GPTConfig, TrainConfig
+from tatar_llm.config import ChatConfig, TrainConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.generation import Settings
-from tatar_llm.model import GPT, load_model_file, save_model
+from tatar_llm.model import GPT, load_model_file
 from tatar_llm.training import find_model, list_runs
 from tatar_llm.training.stop import Interrupted
-from tatar_llm.workspace import Workspace, sha256_file
-
-PAIRS = {"Урман нәрсә ул?": "Урман — агачлар.", "Күл нәрсә ул?": "Күл — су.", "Син кем?": "Мин модель."}
-QUICK = TrainConfig(batch_size=4, gradient_accumulation_steps=1, learning_rate=1e-2, max_iters=120, warmup_iters=5, schedule="linear", patience=0,
-                    eval_interval=40, log_interval=20, compile="off", name="chat", weight_decay=0.0)  # fmt: skip
+from tatar_llm.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -38,17 +35,7 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def ready(own_workspace: Workspace, tmp_path: Path) -> tuple[Workspace, Path]:
-    """A workspace with a run whose model knows nothing, and a file of conversations."""
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(n_layer=2, n_head=4, n_embd=64, block_size=64, vocab_size=400))
-    run = own_workspace.runs / "001-base"
-    shutil.copytree(own_workspace.tokenizer, run / "tokenizer")
-    save_model(run / "best_model.pt", model, language="tat", corpus="words", tokenizer_sha256=sha256_file(run / "tokenizer" / "tokenizer.json"))
-    (run / "settings.json").write_text('{"parameters": 1, "baselines": {}, "corpus": "words"}')
-    (run / "status.json").write_text('{"state": "finished", "step": 1, "best_bits_per_byte": 2.0}')
-    rows = [{"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]} for asked, told in PAIRS.items()]
-    (tmp_path / "own.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    return own_workspace, tmp_path / "own.jsonl"
+    return make_ready(own_workspace, tmp_path / "own.jsonl")
 
 
 def test_it_learns_to_answer_and_is_found_by_those_who_want_it(ready: tuple[Workspace, Path], capsys: pytest.CaptureFixture) -> None:

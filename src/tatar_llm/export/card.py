@@ -27,6 +27,18 @@ def hf_card(
     """README.md of a Hugging Face folder, or of the repository `repo` ("USER/NAME") that it is published as."""
     prompt = json.dumps(_language(place, facts)[2], ensure_ascii=False)
     name, where = ("folder", "path/to/this/folder") if not repo else ("name", repo)
+    if facts.get("chat"):
+        ask = """messages = [{"role": "user", "content": "Исәнмесез! Сез кем?"}]
+ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+answer = model.generate(**ids)[0, ids["input_ids"].shape[1]:]
+print(tokenizer.decode(answer, skip_special_tokens=True))"""
+        about = """It has been taught to answer: the chat template writes each turn as `<|user|>text<|end|>`, and `{% generation %}` marks what the
+assistant says, for further training. These marks are taken for marks wherever they stand, typed ones too. It also continues texts."""
+    else:
+        ask = f"""ids = tokenizer({prompt}, return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids)[0], skip_special_tokens=True))"""
+        about = """The tokenizer puts `<bos>` in front of every text, as in training. A typed `<eos>` is encoded as text. It is no chat model and has
+no chat template: give it the beginning of a text."""
     return _card(place, facts, config, "transformers", f"""The network is the one that transformers calls {"Qwen3-MoE" if config.n_expert else "Qwen3"}; no code of its own is needed.
 
 ```python
@@ -35,12 +47,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 {name} = "{where}"
 tokenizer = AutoTokenizer.from_pretrained({name})
 model = AutoModelForCausalLM.from_pretrained({name})
-ids = tokenizer({prompt}, return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids)[0], skip_special_tokens=True))
+{ask}
 ```
 
-The tokenizer puts `<bos>` in front of every text, as in training. A typed `<eos>` is encoded as text. It is no chat model and has
-no chat template: give it the beginning of a text.
+{about}
 """, record, repo, licence)
 
 
@@ -57,10 +67,11 @@ def _special_parts(config: GPTConfig) -> str:
 def gguf_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig, file: str) -> str:
     """README.md beside a GGUF file."""
     prompt = _language(place, facts)[2]
+    run = f"llama-cli -m {file} -cnv --jinja --temp 0.3" if facts.get("chat") else f'llama-completion -m {file} -p "{prompt}" -n 60 --temp 0.8 --top-k 40 -no-cnv'
     return _card(place, facts, config, "gguf", f"""For llama.cpp and what is built on it; the architecture is llama.cpp's own `{"qwen3moe" if config.n_expert else "qwen3"}`.
 
 ```bash
-llama-completion -m {file} -p "{prompt}" -n 60 --temp 0.8 --top-k 40 -no-cnv
+{run}
 ollama create my-model -f Modelfile && ollama run my-model
 ```
 """)
@@ -125,7 +136,7 @@ def _card(
 
 # {english} language model, {config.parameters() / 1e6:.1f} M parameters
 
-A small model that continues {english} text. It was trained from scratch with tatar-llm {__version__} ({Path(place.name).name}).
+A small model that {"answers in" if facts.get("chat") else "continues"} {english}{"" if facts.get("chat") else " text"}. It was trained from scratch with tatar-llm {__version__} ({Path(place.name).name}).
 {fallback}
 | | |
 |---|---|
@@ -140,7 +151,7 @@ A small model that continues {english} text. It was trained from scratch with ta
 {use}{_measured(record)}{_texts(record, licence)}{_training(record)}
 ## Limits and risks
 
-The model is small. It continues text; it does not follow instructions. It invents facts, names and numbers, repeats
+The model is small. {"It answers what it has been taught and little else" if facts.get("chat") else "It continues text; it does not follow instructions"}. It invents facts, names and numbers, repeats
 itself, and carries over whatever its training text holds, mistakes and prejudice included. Do not rely on what it says.
 
 {_risks(record)}"""
