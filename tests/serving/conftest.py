@@ -52,7 +52,8 @@ def start(tiny_model: GPT, tiny_tokenizer: tuple) -> Iterator[Callable[..., Any]
     """A function that starts a server: `with start(limits=..., api_key=...) as running`."""
     pytest.importorskip("fastapi")
     uvicorn = pytest.importorskip("uvicorn")
-    from tatar_llm.serving.openai import Served, build_app
+    from tatar_llm.serving.answering import Served
+    from tatar_llm.serving.openai import build_app
 
     @contextmanager
     def run(limits: Limits | None = None, **options: Any) -> Iterator[Running]:

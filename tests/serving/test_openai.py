@@ -25,7 +25,7 @@ from tatar_llm.tokenizer import encode_text
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("fastapi")
-from tatar_llm.serving import openai as openai_module  # noqa: E402
+from tatar_llm.serving import answering, requests  # noqa: E402
 
 
 def client(running: Running, **options: Any) -> Any:
@@ -111,8 +111,8 @@ class TestClient:
         assert events[-1].choices[0].finish_reason == whole.choices[0].finish_reason
 
     def test_messages_are_turns(self) -> None:
-        messages = [openai_module.Message(role=role, content=text) for role, text in (("developer", "Көз."), ("user", "Сәлам!"), ("assistant", " "))]
-        assert openai_module.turns_of(messages) == [Turn("system", "Көз."), Turn("user", "Сәлам!")]
+        messages = [requests.Message(role=role, content=text) for role, text in (("developer", "Көз."), ("user", "Сәлам!"), ("assistant", " "))]
+        assert answering.turns_of(messages) == [Turn("system", "Көз."), Turn("user", "Сәлам!")]
 
     def test_suggest(self, running: Running, tiny_model: GPT, tiny_tokenizer: tuple) -> None:
         status, found, _ = running.ask("/v1/suggest", {"text": "Кичә без ур", "n": 2})
@@ -240,7 +240,7 @@ def test_a_model_that_fails(running: Running, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_bodies_and_heads_that_never_come(start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_module, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(requests, "BODY_SECONDS", 0.2)
     monkeypatch.setattr(server, "HEADER_SECONDS", 0.2)
     with start() as running:
         head = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
@@ -265,8 +265,8 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 10**20) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5,
 )
-fields = st.sampled_from([*openai_module.CompletionRequest.model_fields, *openai_module.ChatRequest.model_fields, "tools", "logit_bias"])
-requests = st.dictionaries(fields, json_values, max_size=5) | st.dictionaries(st.just("prompt"), json_values, min_size=1, max_size=1)
+fields = st.sampled_from([*requests.CompletionRequest.model_fields, *requests.ChatRequest.model_fields, "tools", "logit_bias"])
+bodies = st.dictionaries(fields, json_values, max_size=5) | st.dictionaries(st.just("prompt"), json_values, min_size=1, max_size=1)
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -44,7 +44,8 @@ def serve(
     _need_libraries(web)
     import uvicorn
 
-    from tatar_llm.serving.openai import Served, build_app
+    from tatar_llm.serving.answering import Served
+    from tatar_llm.serving.openai import build_app
 
     api_key = api_key or os.environ.get(KEY_VARIABLE, "")
     listening = listen(host, port)

@@ -6,7 +6,7 @@ from fastapi.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tatar_llm.console import say_seldom
-from tatar_llm.serving.openai import BODY_BYTES, Refused
+from tatar_llm.serving.requests import BODY_BYTES, Refused
 
 
 class Gate:
