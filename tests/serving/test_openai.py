@@ -270,7 +270,7 @@ bodies = st.dictionaries(fields, json_values, max_size=5) | st.dictionaries(st.j
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from(["completions", "chat/completions", "suggest"]), body=requests | st.binary(max_size=30))
+@given(path=st.sampled_from(["completions", "chat/completions", "suggest"]), body=bodies | st.binary(max_size=30))
 def test_no_request_breaks_it(running: Running, path: str, body: Any) -> None:
     if isinstance(body, dict) and isinstance(body.get("max_tokens"), int):
         body["max_tokens"] = min(body["max_tokens"], 10**12)
