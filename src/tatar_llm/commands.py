@@ -247,10 +247,10 @@ def runs(args: argparse.Namespace) -> int:
                 "run": item.label,
                 "state": status.get("state"),
                 "parameters": settings.get("parameters"),
-                "corpus": settings.get("corpus"),
+                "corpus": f"answers, taught to {settings.get('base')}" if item.is_chat() else settings.get("corpus"),
                 "steps": status.get("step"),
                 "seconds": status.get("seconds", 0),
-                "bits_per_byte": status.get("best_bits_per_byte"),
+                "bits_per_byte": item.bits_per_byte(),
                 "bigram": settings.get("baselines", {}).get("bigram"),
             }
         )

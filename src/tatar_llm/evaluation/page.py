@@ -110,7 +110,7 @@ def _runs(workspace: Workspace) -> str:
             status, settings = run.status(), run.settings()
         except (OSError, ValueError):
             continue
-        bits = status.get("best_bits_per_byte")
+        bits = run.bits_per_byte()
         rows.append([html.escape(run.label), f"{settings.get('parameters', 0) / 1e6:.1f} M", html.escape(str(status.get("state", ""))),
                      f"{status.get('step', 0):,}", f"{bits:.3f}" if bits else ""])  # fmt: skip
     return "<h2>Runs</h2>" + _table(["run", "size", "state", "steps", "bits per byte"], rows) if rows else ""

@@ -74,6 +74,10 @@ class Run:
         except TatarLLMError:  # one damaged run must not hide the others
             return {"state": "damaged", "step": 0}
 
+    def bits_per_byte(self) -> float | None:
+        """The best on held-out text; of a run that teaches to answer, on plain text at its end."""
+        return self.status().get("plain_after" if self.is_chat() else "best_bits_per_byte")
+
     def write_status(self, **facts: Any) -> None:
         write_json(self.folder / "status.json", facts)
 
@@ -233,7 +237,7 @@ def _best_run(workspace: Workspace) -> Run | None:
         return None
     text = runs[-1].settings().get("val_text_sha256")
     alike = [run for run in runs if run.settings().get("val_text_sha256") == text]
-    return min(alike, key=lambda run: run.status().get("best_bits_per_byte") or float("inf"))
+    return min(alike, key=lambda run: run.bits_per_byte() or float("inf"))
 
 
 def _tokenizer_beside(model: Path, workspace: Workspace) -> Path:
