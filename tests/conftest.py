@@ -85,3 +85,21 @@ def tiny_model(tiny_config: GPTConfig):
 def any_model(tiny_config: GPTConfig, request: pytest.FixtureRequest):
     """One network of each kind."""
     return far_from_uniform(dataclasses.replace(tiny_config, **request.param))
+
+
+@pytest.fixture(scope="session")
+def chat_place(tiny_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory):
+    """A tiny model that has learnt the few answers of little_chat.PAIRS. Shared: never write to it."""
+    from little_chat import QUICK, make_ready
+
+    from tatar_llm.chat import tune
+    from tatar_llm.config import ChatConfig
+    from tatar_llm.training import find_model
+
+    folder = tmp_path_factory.mktemp("chat")
+    workspace, data = make_ready(Workspace(shutil.copytree(tiny_workspace.root, folder / "workspace")), folder / "own.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TATAR_LLM_DEVICE", "cpu")
+        patch.setattr(tune, "measure_flops", lambda *_: 1e9)
+        tune.finetune(workspace, find_model(workspace), ChatConfig(data=(str(data),), builtin=False), QUICK, minutes=0)
+    return find_model(workspace, chat=True)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from little_chat import QUICK, make_ready
 
-from tatar_llm.chat import Speaker, Turn, tune
+from tatar_llm.chat import Speaker, Turn
 from tatar_llm.chat.template import encode_turns
-from tatar_llm.config import ChatConfig
 from tatar_llm.export import export_gguf, export_hf
 from tatar_llm.generation import Settings
-from tatar_llm.training import ModelPlace, find_model
+from tatar_llm.training import ModelPlace
 from tatar_llm.workspace import Workspace, read_json
 
 QUESTIONS = (
@@ -23,26 +20,16 @@ QUESTIONS = (
 TOKENS = 24
 
 
-@pytest.fixture(scope="module")
-def place(tiny_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> ModelPlace:
-    folder = tmp_path_factory.mktemp("chat")
-    workspace, data = make_ready(Workspace(shutil.copytree(tiny_workspace.root, folder / "workspace")), folder / "own.jsonl")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tune, "measure_flops", lambda *_: 1e9)
-        tune.finetune(workspace, find_model(workspace), ChatConfig(data=(str(data),), builtin=False), QUICK, minutes=0)
-    return find_model(workspace, chat=True)
-
-
 def messages(turns: list[Turn]) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.text} for turn in turns]
 
 
-def test_transformers(place: ModelPlace, tmp_path: Path) -> None:
+def test_transformers(chat_place: ModelPlace, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    folder = export_hf(Workspace(tmp_path), place)
+    folder = export_hf(Workspace(tmp_path), chat_place)
     assert read_json(folder / "generation_config.json")["eos_token_id"] == [3, 7]
     model, tokenizer = transformers.AutoModelForCausalLM.from_pretrained(folder).eval(), transformers.AutoTokenizer.from_pretrained(folder)
-    speaker = Speaker.load(place, "cpu")
+    speaker = Speaker.load(chat_place, "cpu")
     for turns in QUESTIONS:
         ids = tokenizer.apply_chat_template(messages(turns), add_generation_prompt=True, return_tensors="pt", return_dict=True)
         made = model.generate(**ids, do_sample=False, max_new_tokens=TOKENS)[0, ids["input_ids"].shape[1] :]
@@ -56,15 +43,15 @@ def test_transformers(place: ModelPlace, tmp_path: Path) -> None:
     assert again.chat and again.answers(QUESTIONS, Settings(TOKENS, temperature=0)) == speaker.answers(QUESTIONS, Settings(TOKENS, temperature=0))
 
 
-def test_llama_cpp(place: ModelPlace, tmp_path: Path) -> None:
+def test_llama_cpp(chat_place: ModelPlace, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     import json
     import subprocess
     import sys
 
-    folder = export_gguf(Workspace(tmp_path), place, dtype="f32")
+    folder = export_gguf(Workspace(tmp_path), chat_place, dtype="f32")
     [file] = folder.glob("*.gguf")
-    speaker = Speaker.load(place, "cpu")
+    speaker = Speaker.load(chat_place, "cpu")
     wanted = speaker.answers(QUESTIONS, Settings(TOKENS, temperature=0))
     code = (  # in a process of its own, as the export's check
         "import json, os, sys; from tatar_llm.export.llama_cpp import LlamaCpp; out = os.dup(1); os.dup2(2, 1)\n"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tatar_llm.chat import Speaker
 from tatar_llm.model import GPT
 from tatar_llm.serving import Limits, Worker
 from tatar_llm.serving.server import listen, protocol
@@ -56,10 +57,11 @@ def start(tiny_model: GPT, tiny_tokenizer: tuple) -> Iterator[Callable[..., Any]
     from tatar_llm.serving.openai import build_app
 
     @contextmanager
-    def run(limits: Limits | None = None, **options: Any) -> Iterator[Running]:
-        worker = Worker(tiny_model, *tiny_tokenizer, limits)
+    def run(limits: Limits | None = None, chat: Speaker | None = None, **options: Any) -> Iterator[Running]:
+        speaks = (chat.model, chat.tokenizer, chat.tok_config) if chat else (tiny_model, *tiny_tokenizer)
+        worker = Worker(*speaks, limits)
         listening = listen("127.0.0.1", 0)
-        app = build_app(Served("000-tiny", worker, "made up", 1), **options)
+        app = build_app(Served("000-tiny", worker, "made up", 1, chat is not None), **options)
         server = uvicorn.Server(uvicorn.Config(app, http=protocol(), log_level="critical", access_log=False, timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

@@ -14,14 +14,16 @@ import pytest
 from conftest import Running
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from little_chat import PAIRS
 
-from tatar_llm.chat import Turn
+from tatar_llm.chat import Speaker, Turn
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.evaluation.likelihood import token_nats
 from tatar_llm.generation import Settings, Suggester, generate_batch
 from tatar_llm.model import GPT
 from tatar_llm.serving import Limits, server
 from tatar_llm.tokenizer import encode_text
+from tatar_llm.training import ModelPlace
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("fastapi")
@@ -265,6 +267,24 @@ json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 10**20) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5,
 )
+def test_a_chat_model_answers_several_turns(start: Callable[..., Any], chat_place: ModelPlace) -> None:
+    speaker = Speaker.load(chat_place, "cpu")
+    with start(chat=speaker) as running:
+        told: list[Any] = [{"role": "developer", "content": "Кыска."}]
+        for asked, wanted in PAIRS.items():
+            told.append({"role": "user", "content": asked})
+            made = client(running).chat.completions.create(model="000-tiny", messages=told[-1:], temperature=0)
+            assert (made.choices[0].message.content, made.choices[0].finish_reason) == (wanted, "stop")
+            long = client(running).chat.completions.create(model="000-tiny", messages=told, temperature=0, max_tokens=9)
+            assert long.choices[0].message.content == speaker.answers([answering.turns_of([requests.Message(**one) for one in told])], Settings(9, temperature=0))[0]
+            told.append({"role": "assistant", "content": wanted})
+        pieces = client(running).chat.completions.create(model="000-tiny", messages=[{"role": "user", "content": "Син кем?"}], temperature=0, stream=True)
+        assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == "Мин модель."
+        status, found, _ = running.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": " "}]})
+        assert status == 400 and "say nothing" in found["error"]["message"]
+        assert running.quiet()
+
+
 fields = st.sampled_from([*requests.CompletionRequest.model_fields, *requests.ChatRequest.model_fields, "tools", "logit_bias"])
 bodies = st.dictionaries(fields, json_values, max_size=5) | st.dictionaries(st.just("prompt"), json_values, min_size=1, max_size=1)
 
