@@ -10,6 +10,7 @@ import http.server
 import io
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -25,11 +26,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from chromium import Chromium
+from little_chat import PAIRS, QUICK, make_ready
 from test_hf import place_of
 from test_onnx import needs_libraries
 
 from tatar_llm import cli
-from tatar_llm.config import GPTConfig
+from tatar_llm.chat import ANSWER_TOKENS, Speaker, Turn, tune
+from tatar_llm.chat.template import prompt_ids
+from tatar_llm.config import ChatConfig, GPTConfig
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export import export_web
 from tatar_llm.export.source import Source, read_source
@@ -38,10 +42,10 @@ from tatar_llm.export.web import page as page_module
 from tatar_llm.export.web import proof, runtime
 from tatar_llm.export.web.page import FOLDER, MODULES, characters, engine_source
 from tatar_llm.export.web.runtime import Runtime
-from tatar_llm.generation import Suggester, generate_text
+from tatar_llm.generation import Settings, Suggester, generate_text
 from tatar_llm.model import GPT
 from tatar_llm.tokenizer import encode_text
-from tatar_llm.training import ModelPlace
+from tatar_llm.training import ModelPlace, find_model
 from tatar_llm.workspace import Workspace, read_json, sha256_file
 
 
@@ -71,6 +75,30 @@ def place(tiny_model: GPT, tiny_workspace: Workspace, tmp_path: Path) -> ModelPl
 @pytest.fixture
 def source(place: ModelPlace) -> Source:
     return read_source(place)
+
+
+@pytest.fixture
+def chat_source(tiny_model: GPT, tiny_workspace: Workspace, tmp_path: Path) -> Source:
+    return read_source(place_of(tiny_model, tiny_workspace, tmp_path / "chat models", chat=True))
+
+
+def conversation(*texts: str) -> list[Turn]:
+    """The user begins."""
+    return [Turn(("user", "assistant")[number % 2], text) for number, text in enumerate(texts)]
+
+
+def as_data(turns: list[Turn]) -> list[dict[str, str]]:
+    return [dataclasses.asdict(turn) for turn in turns]
+
+
+def in_node(folder: Path, code: str, given: Any) -> Any:
+    """What `code`, after the engine, makes of `given`: it calls `tell`."""
+    (folder / "given.json").write_text(json.dumps(given), encoding="utf-8")
+    head = 'import { readFileSync } from "node:fs";\nconst given = JSON.parse(readFileSync("given.json", "utf-8"));\n'
+    tell = "const tell = (value) => console.log(JSON.stringify(value));\n"
+    (folder / "run.mjs").write_text(head + tell + engine_source() + "\n" + code, encoding="utf-8")
+    done = subprocess.run(["node", "run.mjs"], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=True)
+    return json.loads(done.stdout)
 
 
 @pytest.fixture
@@ -181,6 +209,31 @@ def test_what_the_page_holds(source: Source) -> None:
     assert about["interface"] == "tt"
     assert (about["corpus"], about["bits"], about["model"]) == ("made-up", 1.234, "001-tiny")
     assert "<title>Татар теле</title>" in html
+    assert about["chat"] is False
+    assert "marks" not in json.loads(unpacked["tokenizer"])
+    assert re.search(r'<section id="chat"[^>]* hidden>', html), "the card is shown where the model chats, by page.js"
+
+
+def test_what_the_page_of_a_chat_model_holds(chat_source: Source) -> None:
+    html = page_module.page(chat_source, b"", Runtime("", b""), {})
+    assert page_module.about_model(chat_source)["chat"] is True
+    assert page_module.tokenizer_data(chat_source)["marks"] == {"user": 5, "assistant": 6, "end": 7}
+    chosen = re.findall(r'<input type="range" id="chat\w+" name="(\w+)" [^>]*value="([^"]+)"', html)
+    assert chosen == [("temperature", "0.3"), ("topK", "40"), ("length", str(ANSWER_TOKENS))]
+
+
+def test_what_is_proved_of_a_chat_model(chat_source: Source, source: Source) -> None:
+    assert "chats" not in proof.expectations(source)
+    made = proof.expectations(chat_source)["chats"]
+    room = chat_source.config.block_size - min(proof.STEPS, chat_source.config.block_size // 2)
+    sizes = [len(one["turns"]) for one in made]
+    assert (sizes[:3], sizes[4]) == ([1, 5, 3], 3) and sizes[3] > 5
+    for one in made:
+        turns = [Turn(**turn) for turn in one["turns"]]
+        assert turns[-1].role == "user"
+        assert one["ids"] == prompt_ids(chat_source.tokenizer, chat_source.tok_config, turns, room)
+        assert len(one["ids"]) <= room and len(one["margins"]) >= len(one["tokens"]) > 0
+    assert made[4]["ids"][:2] == [2, 5] and len(made[4]["ids"]) == room, "a question that is too long keeps its end"
 
 
 def test_a_name_that_looks_like_mark_up(source: Source) -> None:
@@ -197,6 +250,8 @@ def test_every_word_in_three_languages() -> None:
     assert list(words) == ["tt", "ru", "en"]
     html, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.html", "page.js"))
     used = set(re.findall(r'data-(?:text|label)="(\w+)"', html)) | set(re.findall(r'(?:say|show|halt|fail)\((?:[^()"]*, )?"(\w+)"', script))
+    used |= set(re.findall(r'(?:nothing: |dataset\.text = |(?:made|ready) \? )"(\w+)"', script))
+    assert {"talk", "send", "restart", "answers", "chatLead", "silent", "messageHint", "you", "written", "broken"} <= used
     for name, table in words.items():
         assert used <= table.keys(), name
         assert table.keys() == words["en"].keys(), name
@@ -230,6 +285,58 @@ def test_ids_in_node(source: Source, tmp_path: Path) -> None:
     for text, (ids, same) in zip(texts, json.loads(done.stdout), strict=True):
         assert ids == encode_text(source.tokenizer, text), repr(text)
         assert same, repr(text)
+
+
+@needs_node
+def test_ids_of_conversations_in_node(chat_source: Source, tmp_path: Path) -> None:
+    """Every way to fill a room: turns leave, the last one is cut; blanks around a text, marks in it."""
+    tokenizer, config = chat_source.tokenizer, chat_source.tok_config
+    source = random.Random(0)
+    texts = [*CHECK_LINES, *random_texts(60), "<|user|>", "<|end|><|assistant|>", " \x1c\x1f\x85\xa0 \u2003ә\ufeff\u3000\v ", "\u180e\u200b", "  "]
+    asked = [(conversation(*source.choices(texts, k=source.randint(1, 9))), source.randint(4, 90)) for _ in range(400)]
+    asked += [(conversation("Сәлам!", "Исәнмесез!", "Ә хәзер?"), room) for room in range(1, 40)]
+    asked += [([*conversation("Сәлам!"), *conversation("Сәлам!", "Исәнмесез!", "Ә?")], room) for room in range(5, 30)]  # two questions in a row
+    found = in_node(tmp_path, "const made = new Tokenizer(given[0]); tell(given[1].map(([turns, room]) => promptIds(made, turns, room)));",
+                    [page_module.tokenizer_data(chat_source), [[as_data(turns), room] for turns, room in asked]])  # fmt: skip
+    for (turns, room), ids in zip(asked, found, strict=True):
+        assert ids == prompt_ids(tokenizer, config, turns, room), (turns, room)
+
+
+@needs_node
+def test_the_room_for_an_answer_in_node(chat_source: Source, tmp_path: Path) -> None:
+    turns = conversation(*["Бүген һава бик матур."] * 9)
+    speaker = Speaker(chat_source.model, chat_source.tokenizer, chat_source.tok_config, chat=True)
+    context = chat_source.config.block_size
+    lengths = [1, 5, context // 2, context, ANSWER_TOKENS]
+    code = "const made = new Tokenizer(given[0]); tell(given[3].map((length) => chatPrompt(made, given[1], given[2], length)));"
+    found = in_node(tmp_path, code, [page_module.tokenizer_data(chat_source), as_data(turns), context, lengths])
+    for length, prompt in zip(lengths, found, strict=True):
+        wanted = speaker.prompt(turns, length)
+        assert prompt == {"ids": wanted.ids, "heal": wanted.heal, "end": wanted.end}
+
+
+@needs_node
+def test_what_ends_an_answer_in_node(chat_source: Source, tmp_path: Path) -> None:
+    """<|end|> alone; <eos> prints nothing there, and ends a continuation."""
+    letters = [chat_source.tokenizer.token_to_id(letter) for letter in "ab"]
+    eos, end = chat_source.tok_config["eos_token_id"], 7
+    code = """
+      const tokenizer = new Tokenizer(given[0]);
+      async function made(prompt, script) {
+        const shape = { layers: 1, heads: 1, width: 1, context: 32, vocabulary: tokenizer.bytes.length };
+        const read = async (ids, cache) => {
+          const [next, length] = [script.shift(), cache.length + ids[0].length];
+          return { logits: [tokenizer.bytes.map((_, id) => Number(id === next))], cache: new Cache(shape, 1, length, [], []) };
+        };
+        let text = "";
+        for await (const step of continued({ shape, read }, tokenizer, prompt, { length: 9, temperature: 0, topK: 0 })) text += step.text;
+        return text;
+      }
+      const asked = chatPrompt(tokenizer, [{ role: "user", text: "ab" }], 32, 9);
+      tell([await made(asked, [...given[1]]), await made(readPrompt(tokenizer, "ab"), [...given[1]])]);
+    """
+    script = [letters[0], eos, letters[1], end, letters[0], eos]
+    assert in_node(tmp_path, code, [page_module.tokenizer_data(chat_source), script]) == ["ab", "a"]
 
 
 def test_letters_as_the_tokenizer_knows_them() -> None:
@@ -318,7 +425,8 @@ def test_the_page_in_a_browser(exported: tuple[Path, Source], browser: Browser) 
     browser.key("2", "Digit2", modifiers=1)
     assert browser.wait("document.getElementById('text').value.endsWith(' ') && document.getElementById('text').value") == (
         before[: before.rindex(" ") + 1] + word + " ")  # fmt: skip
-    browser.press("#shift")
+    assert not browser.run("document.getElementById('chat').checkVisibility()")
+    browser.press("#letters .shift")
     browser.press("#letters button:nth-child(2)")
     browser.press("#letters button:nth-child(7)")
     assert browser.run("document.getElementById('text').value").endswith(" Әһ")
@@ -350,6 +458,106 @@ def test_the_page_in_a_browser(exported: tuple[Path, Source], browser: Browser) 
     assert browser.schemes <= {"file", "blob", "data"}
 
 
+@pytest.fixture(scope="module")
+def chatting(tiny_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Speaker]:
+    """The page of a model that was taught a few answers, and the speaker that it holds."""
+    folder = tmp_path_factory.mktemp("әңгәмә")
+    workspace, data = make_ready(Workspace(shutil.copytree(tiny_workspace.root, folder / "workspace")), folder / "own.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "measure_flops", lambda *_: 1e9)
+        tune.finetune(workspace, find_model(workspace), ChatConfig(data=(str(data),), builtin=False), QUICK, minutes=0)
+    place = find_model(workspace, chat=True)
+    made = export_web(Workspace(folder), place, runtime=str(ARCHIVE))
+    source = read_source(place)
+    return made, Speaker(page_module.rounded(source.model), source.tokenizer, source.tok_config, chat=True)
+
+
+@pytest.mark.slow
+@needs_libraries
+@needs_runtime
+@needs_browser
+def test_the_page_chats_in_a_browser(chatting: tuple[Path, Speaker], browser: Browser) -> None:
+    """A conversation until its first turns leave the context: the speaker's answers; letters, keys, stopping, beginning anew."""
+    folder, speaker = chatting
+    browser.open(f"{(folder / 'index.html').as_uri()}#selftest")
+    told = browser.wait("document.getElementById('result').textContent.length > 15 && document.getElementById('result').textContent")
+    assert re.fullmatch(r"Барысы да туры килә: \d{3}\.", told)
+    assert "Кечкенә тел моделе сорауларга җавап бирә" in browser.run("document.body.innerText")
+
+    def shown() -> list[list[str]]:
+        return browser.run("[...document.querySelectorAll('#turns .turn')].map((one) => [one.classList[1], one.lastElementChild.textContent])")
+
+    def enter(modifiers: int = 0) -> None:
+        for kind, text in (("keyDown", "\r"), ("keyUp", "")):
+            browser.ask("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text=text, modifiers=modifiers)
+
+    def ended(turns: int) -> None:
+        browser.wait(f"!document.getElementById('send').hidden && document.querySelectorAll('#turns .turn').length === {turns}", 20)
+
+    assert browser.run("document.getElementById('chatTemperature').value") == "0.3"
+    browser.run("document.getElementById('chatTemperature').value = 0")
+    browser.press("#message")
+    turns: list[Turn] = []
+    questions = [*PAIRS, *PAIRS]
+    for number, asked in enumerate(questions):
+        browser.type(asked)
+        if number % 2:
+            browser.press("#send")
+        else:
+            enter()
+        turns.append(Turn("user", asked))
+        [answer] = speaker.answers([turns], Settings(ANSWER_TOKENS, temperature=0, top_k=40))
+        turns += [Turn("assistant", answer)] if answer else []
+        ended(2 * number + 2)
+        assert shown()[-2:] == [["user", asked], ["assistant", answer]]
+        assert browser.run("document.activeElement.id") == "message" and browser.run("document.getElementById('message').value") == ""
+    assert shown()[1] == ["assistant", PAIRS[shown()[0][1]]]
+    ids = speaker.prompt(turns[:-1]).ids
+    assert len(ids) < 64 and ids.count(7) < len(turns) - 1, "all turns have room: nothing was tried"
+
+    browser.press(".letters[data-field=message] .shift")
+    browser.press(".letters[data-field=message] button:nth-child(2)")
+    browser.press(".letters[data-field=message] button:nth-child(7)")
+    enter(modifiers=8)
+    browser.type("җ")
+    assert browser.run("document.getElementById('message').value") == "Әһ\nҗ" and len(shown()) == 2 * len(questions)
+    enter()
+    ended(2 * len(questions) + 2)
+    assert shown()[-2] == ["user", "Әһ\nҗ"]
+    browser.press("#restart")
+    assert shown() == [] and "Әңгәмә монда күренер." in browser.run("document.body.innerText")
+
+    browser.type("Күл нәрсә ул?")
+    browser.run("document.getElementById('send').click(), document.getElementById('stopAnswer').click()")
+    assert shown() == [["user", "Күл нәрсә ул?"], ["assistant", "Туктатылды."]]
+    browser.run("new MutationObserver((_, self) => { if (!document.querySelector('#talk > .turn .said')?.textContent) return; self.disconnect();"
+                "window.barred = document.getElementById('write').disabled; document.getElementById('stopAnswer').focus();"
+                "document.getElementById('stopAnswer').click(); }).observe(document.getElementById('talk'), {subtree: true, childList: true})")  # fmt: skip
+    browser.type("Син кем?")
+    enter()
+    ended(4)
+    [*_, [_, said]] = shown()
+    assert PAIRS["Син кем?"].startswith(said) and 0 < len(said) < len(PAIRS["Син кем?"])
+    assert browser.run("window.barred"), "one text at a time"
+    time.sleep(0.3)
+    assert shown()[-1][1] == said and browser.run("document.activeElement.id") == "send"
+    browser.press("#message")
+    browser.type("Урман нәрсә ул?")
+    enter()
+    ended(6)  # what was not answered is no part of it, what was begun is
+    turns = conversation("Син кем?", said, "Урман нәрсә ул?")
+    assert shown()[-1][1] == speaker.answers([turns], Settings(ANSWER_TOKENS, temperature=0))[0]
+
+    for language, words in (("ru", "Модель маленькая и часто ошибается"), ("en", "The model is small and often wrong"), ("tt", "Модель кечкенә һәм еш ялгыша")):
+        browser.press(f"[data-language={language}]")
+        assert words in browser.run("document.body.innerText")
+    assert browser.run("[...document.querySelectorAll('#turns .unseen')].map((one) => one.textContent)") == ["Сез:", "Модель:"] * 3
+    browser.screen(360, 740, phone=True)
+    assert browser.run("document.documentElement.scrollWidth") <= 360
+    assert browser.problems == []
+    assert browser.schemes <= {"file", "blob", "data"}
+
+
 @pytest.mark.slow
 @needs_libraries
 @needs_runtime
@@ -377,7 +585,9 @@ def test_the_page_from_a_server(exported: tuple[Path, Source], browser: Browser)
 @pytest.mark.slow
 @needs_libraries
 @needs_runtime
-def test_what_is_not_equal_is_not_written(place: ModelPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_not_equal_is_not_written(chat_source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    place = chat_source.place
+
     def wrong(source: Source) -> dict[str, Any]:
         made = proof.expectations(source)
         return made | {"ids": [["сүз", [1, 2]]]}
@@ -392,8 +602,18 @@ def test_what_is_not_equal_is_not_written(place: ModelPlace, tmp_path: Path, mon
         made["continuations"][2]["tokens"][3] += 1
         return made
 
+    def longer(source: Source) -> dict[str, Any]:
+        made = proof.expectations(source)
+        made["chats"][3]["ids"].insert(1, 5)
+        return made
+
+    def ended(source: Source) -> dict[str, Any]:
+        made = proof.expectations(source)
+        made["chats"][0]["tokens"].pop()
+        return made
+
     monkeypatch.setattr(page_module, "write_onnx", remembering(page_module.write_onnx))
-    for kind, lie in (("ids", wrong), ("suggestions", different), ("continuations", other)):
+    for kind, lie in (("ids", wrong), ("suggestions", different), ("continuations", other), ("chats", longer), ("chats", ended)):
         monkeypatch.setattr(page_module, "expectations", lie)
         with pytest.raises(TatarLLMError, match=f"the page does not compute the same in .*: {kind} of .*; nothing was written"):
             export_web(Workspace(tmp_path), place, runtime=str(ARCHIVE), dtype="f32")

@@ -102,7 +102,7 @@ print(tokenizer.decode(ids))
 
 def web_card(place: ModelPlace, facts: dict[str, Any], config: GPTConfig, runtime: str) -> str:
     """README.md beside index.html."""
-    return _card(place, facts, config, "onnx", f"""Open `index.html`: by a double click, from any web server, or send the file to a phone. It holds everything and asks no network;
+    return _card(place, facts, config, "onnx", f"""Open `index.html`{" and talk to it" if facts.get("chat") else ""}: by a double click, from any web server, or send the file to a phone. It holds everything and asks no network;
 `index.html#selftest` compares what the browser computes with what the model gave when the page was written. Browsers from 2023 on.
 
 It contains ONNX Runtime Web {runtime}, Copyright (c) Microsoft Corporation, under the MIT License, whose text stands at its beginning.

@@ -1,6 +1,7 @@
 /** Everything that thinks: made from the parts of the page, used by the worker, by the self-test and in node. */
 
-import { continued } from "./generation.js";
+import { chatPrompt } from "./chat.js";
+import { continued, readPrompt } from "./generation.js";
 import { Network } from "./network.js";
 import { Suggester } from "./suggest.js";
 import { Tokenizer } from "./tokenizer.js";
@@ -41,29 +42,34 @@ export async function startEngine(parts, ort) {
  * Where two tokens or words are as good as equal (`tolerance`, in log-probability) either may come first.
  *
  * @param {object} expected ids: [text, ids]; continuations: {text, tokens, margins, made}, greedy; suggestions: {text, words};
- *   tolerance.
- * @returns {{ids: number, continuations: number, suggestions: number, problems: string[]}} how many agreed, and what did not.
+ *   chats, of a model that chats: {turns, ids, tokens, margins, made}; tolerance; length: tokens of a continuation.
+ * @returns {{ids: number, continuations: number, suggestions: number, chats: number, problems: string[]}} how many agreed,
+ *   and what did not.
  */
 export async function selfTest({ tokenizer, network, suggester }, expected) {
-  const result = { ids: 0, continuations: 0, suggestions: 0, problems: [] };
+  const result = { ids: 0, continuations: 0, suggestions: 0, chats: 0, problems: [] };
   const judge = (kind, text, problem) => {
     if (problem) result.problems.push(`${kind} of ${JSON.stringify(text)}: ${problem}`);
     else result[kind]++;
   };
-  for (const [text, ids] of expected.ids) {
-    const found = tokenizer.encode(text);
-    judge("ids", text, String(found) === String(ids) ? "" : `${found} instead of ${ids}`);
-  }
-  for (const { text, tokens, margins, made } of expected.continuations) {
+  const unequal = (found, ids) => (String(found) === String(ids) ? "" : `${found} instead of ${ids}`);
+  const continuesOtherwise = async (prompt, { tokens, margins, made }) => {
     const found = [];
     let shown = "";
-    for await (const step of continued(network, tokenizer, text, { length: expected.length, temperature: 0, topK: 0 })) {
+    for await (const step of continued(network, tokenizer, prompt, { length: expected.length, temperature: 0, topK: 0 })) {
       if (step.token !== null) found.push(step.token);
       shown += step.text;
     }
     const parting = margins.findIndex((_, place) => found[place] !== tokens[place]);
     const differs = parting < 0 ? found.length !== tokens.length || shown !== made : margins[parting] > expected.tolerance;
-    judge("continuations", text, differs ? `${JSON.stringify(shown)} instead of ${JSON.stringify(made)}` : "");
+    return differs ? `${JSON.stringify(shown)} instead of ${JSON.stringify(made)}` : "";
+  };
+  for (const [text, ids] of expected.ids) judge("ids", text, unequal(tokenizer.encode(text), ids));
+  for (const { text, ...wanted } of expected.continuations)
+    judge("continuations", text, await continuesOtherwise(readPrompt(tokenizer, text), wanted));
+  for (const { turns, ids, ...wanted } of expected.chats ?? []) {
+    const prompt = chatPrompt(tokenizer, turns, network.shape.context, expected.length);
+    judge("chats", turns.at(-1).text, unequal(prompt.ids, ids) || (await continuesOtherwise(prompt, wanted)));
   }
   for (const { text, words } of expected.suggestions) {
     const found = (await suggester.suggest(text, words.length || 1)).words;

@@ -1,4 +1,4 @@
-/** Continuing a text token by token, as the package's generation/engine.py does. */
+/** Continuing a prompt token by token, as the package's generation/engine.py does. */
 
 import { Cache } from "./network.js";
 
@@ -6,19 +6,28 @@ import { Cache } from "./network.js";
 const LONGEST_PROMPT = 20000;
 
 /**
- * Yields {token, text} after `text` until the model ends it: the token and what is certain of its text.
+ * A text as a prompt: its ids, the id that ends the continuation, and whether it ended with a space. That space belongs to
+ * the word that follows, so it is taken back and the first new token must begin with one (`heal`).
+ */
+export function readPrompt(tokenizer, text) {
+  const stripped = text.replace(/ +$/, "");
+  const heal = stripped !== "" && stripped !== text;
+  const ids = [tokenizer.bos, ...tokenizer.encode((heal ? stripped : text).slice(-LONGEST_PROMPT))];
+  return { ids, heal, end: tokenizer.eos };
+}
+
+/**
+ * Yields {token, text} after a prompt until the model ends it: the token and what is certain of its text.
  *
- * A space at the end of the prompt belongs to the word that follows, so it is taken back and the first token must begin
- * with one. When the context is full the older half is let go and the rest read again.
+ * When the context is full the older half is let go and the rest read again.
  *
+ * @param {object} prompt {ids, heal, end}, from readPrompt or chatPrompt.
  * @param {object} settings length: most tokens; temperature: 0 always takes the likeliest; topK: 0 keeps all.
  */
-export async function* continued(network, tokenizer, text, settings, random = Math.random) {
+export async function* continued(network, tokenizer, prompt, settings, random = Math.random) {
   const { context } = network.shape;
-  const stripped = text.replace(/ +$/, "");
-  let heal = stripped !== "" && stripped !== text;
-  const prompt = (heal ? stripped : text).slice(-LONGEST_PROMPT);
-  let ids = [tokenizer.bos, ...tokenizer.encode(prompt)].slice(-Math.max(1, context - 1));
+  let { heal } = prompt;
+  let ids = prompt.ids.slice(-Math.max(1, context - 1));
   let allowed = heal ? tokenizer.bytes.map((bytes) => bytes.startsWith(" ")) : null;
   const decode = tokenizer.decoder();
   const shown = (piece) => {
@@ -31,7 +40,7 @@ export async function* continued(network, tokenizer, text, settings, random = Ma
   for (let made = 1; ; made++) {
     const token = chosen(allowed ? logits[0].map((value, id) => (allowed[id] ? value : -Infinity)) : logits[0], settings, random);
     allowed = null;
-    if (token === tokenizer.eos) break;
+    if (token === prompt.end) break;
     ids.push(token);
     yield { token, text: shown(decode(token)) };
     if (made >= settings.length) break;

@@ -7,18 +7,23 @@
   const words = JSON.parse(get("words").textContent);
   const buttons = [...get("suggestions").children];
   const field = get("text");
+  const message = get("message");
   /** A pause this long in typing asks for suggestions. */
   const PAUSE = 60;
   const LONGEST_SHOWN = 120;
+  /** So near to the end of the conversation, in pixels, it is followed. */
+  const NEAR = 40;
 
   let language = "en";
   let state = ["loading", "busy"]; // key of the status line, and its class
   let worker = null;
+  let ready = false; // the model is there
   let number = 0; // of the newest message to the worker
   let asked = 0; // of the newest question for suggestions
   let typed = ""; // letters of the word at the caret that the shown suggestions begin with
   let pause = 0;
-  let writing = 0; // number of the text being continued
+  let writing = null; // {card, number} of the text or answer being written
+  const turns = []; // {role, text} of the conversation, as the model is told them
 
   // -- the languages of the page
 
@@ -39,7 +44,8 @@
     for (const one of document.querySelectorAll("[data-label]")) one.setAttribute("aria-label", say(one.dataset.label));
     for (const one of document.querySelectorAll("[data-language]"))
       one.setAttribute("aria-pressed", String(one.dataset.language === language));
-    get("shift").title = say("shift");
+    for (const one of document.querySelectorAll(".shift")) one.title = say("shift");
+    message.placeholder = say("messageHint");
     tellFacts();
     show(...state);
   }
@@ -80,14 +86,13 @@
 
   // -- the text
 
-  function insert(from, to, text) {
+  function insert(field, from, to, text) {
     field.focus();
     field.setSelectionRange(from, to);
     // Deprecated, and the only way that leaves the browser's undo in order
-    if (!document.execCommand?.("insertText", false, text)) {
-      field.setRangeText(text, from, to, "end");
-      ask();
-    }
+    if (document.execCommand?.("insertText", false, text)) return;
+    field.setRangeText(text, from, to, "end");
+    field.dispatchEvent(new InputEvent("input", { bubbles: true }));
   }
 
   function ask() {
@@ -114,43 +119,134 @@
     const from = caret - typed.length;
     if (field.value.slice(from, caret) !== typed) return; // typed on since: better ones are on their way
     const space = /^[\s.,!?;:»")]/.test(field.value.slice(field.selectionEnd)) ? "" : " ";
-    insert(from, field.selectionEnd, button.textContent + space);
+    insert(field, from, field.selectionEnd, button.textContent + space);
+  }
+
+  // -- what the model writes: one text at a time
+
+  /** Where it writes: the buttons, what is said where nothing came, and what becomes of a new piece and of the whole. */
+  const completion = {
+    go: get("write"),
+    stop: get("stop"),
+    nothing: "ended",
+    add: (text) => (get("new").textContent += text),
+    end: () => get("new").textContent,
+  };
+  const chat = { go: get("send"), stop: get("stopAnswer"), nothing: "silent", add: grow, end: keep };
+
+  function begin(card, order) {
+    writing = { card, number: ++number };
+    worker.postMessage({ ...order, number });
+    settle();
+    show("writing", "busy");
+  }
+
+  /** The writing ended. `key`, a word for the status line; without it one that fits. */
+  function halt(key, kind) {
+    const card = writing?.card;
+    const focused = card && document.activeElement === card.stop;
+    writing = null;
+    const made = card?.end(key);
+    settle();
+    if (focused) card.go.focus();
+    show(key ?? (made ? "written" : card.nothing), kind);
+  }
+
+  function settle() {
+    for (const card of [completion, chat]) {
+      const own = writing?.card === card;
+      card.go.hidden = own;
+      card.stop.hidden = !own;
+      card.go.disabled = !ready || writing !== null;
+    }
+    const busy = writing?.card === completion;
+    get("take").hidden = busy || !get("new").textContent;
+    get("made").setAttribute("aria-live", busy ? "off" : "polite");
+    const silent = !get("turns").children.length;
+    get("silence").hidden = !silent;
+    get("restart").hidden = silent;
+  }
+
+  const settingsOf = (card) => Object.fromEntries([...get(card).querySelectorAll("input")].map((one) => [one.name, Number(one.value)]));
+
+  function stop() {
+    worker.postMessage({ kind: "stop" });
+    halt("stopped");
   }
 
   // -- the continuation
 
   function write() {
     const text = field.value;
-    const settings = { length: Number(get("length").value), temperature: Number(get("temperature").value), topK: Number(get("topK").value) };
     get("given").textContent = text.length > LONGEST_SHOWN ? `…${text.slice(-LONGEST_SHOWN)}` : text;
     get("new").textContent = "";
-    writing = ++number;
-    worker.postMessage({ kind: "write", number: writing, text, settings });
-    settle(true);
-    show("writing", "busy");
+    begin(completion, { kind: "write", text, settings: settingsOf("completion") });
     get("stop").focus();
   }
 
-  function settle(busy) {
-    const focused = document.activeElement === get("stop");
-    get("write").hidden = busy;
-    get("stop").hidden = !busy;
-    get("take").hidden = busy || !get("new").textContent;
-    get("made").setAttribute("aria-live", busy ? "off" : "polite");
-    if (!busy && focused) get("write").focus();
+  // -- the conversation
+
+  /** A turn as it is shown. */
+  function bubble(role, text) {
+    const made = get(role).content.firstElementChild.cloneNode(true);
+    const [label, said] = made.children;
+    label.textContent = say(label.dataset.text);
+    said.textContent = text;
+    said.lang = about.language;
+    return made;
   }
 
-  function halt(key) {
-    writing = 0;
-    settle(false);
-    show(key);
+  function send() {
+    const text = message.value.trim();
+    if (!text || !ready || writing) return;
+    insert(message, 0, message.value.length, "");
+    turns.push({ role: "user", text });
+    get("turns").append(bubble("user", text));
+    // Outside of what a screen reader follows until it is whole
+    get("talk").append(bubble("assistant", ""));
+    begin(chat, { kind: "answer", turns, settings: settingsOf("chat") });
+    get("talk").scrollTop = get("talk").scrollHeight;
+  }
+
+  function grow(text) {
+    const { scrollHeight, scrollTop, clientHeight } = get("talk");
+    const said = get("talk").lastElementChild.lastElementChild;
+    said.textContent = (said.textContent + text).trimStart();
+    if (scrollHeight - scrollTop - clientHeight < NEAR) get("talk").scrollTop = get("talk").scrollHeight;
+  }
+
+  /** What was answered belongs to the conversation; a question without an answer is taken back. */
+  function keep(key = "silent") {
+    const made = get("talk").lastElementChild;
+    const said = made.lastElementChild;
+    const text = said.textContent.trim();
+    said.textContent = text || say(key);
+    if (text) {
+      turns.push({ role: "assistant", text });
+    } else {
+      turns.pop();
+      said.dataset.text = key;
+      said.lang = "";
+    }
+    get("turns").append(made);
+    return text;
+  }
+
+  function restart() {
+    if (writing?.card === chat) stop();
+    turns.length = 0;
+    get("turns").replaceChildren();
+    settle();
+    if (!writing) show("ready");
+    message.focus();
   }
 
   // -- the worker
 
   const answers = {
     ready() {
-      get("write").disabled = false;
+      ready = true;
+      settle();
       show("ready");
       ask();
       if (location.hash === "#selftest") test();
@@ -159,27 +255,26 @@
       if (found.number === asked) offer(found);
     },
     text(piece) {
-      if (piece.number === writing) get("new").textContent += piece.text;
+      if (piece.number === writing?.number) writing.card.add(piece.text);
     },
     written(piece) {
-      if (piece.number === writing) halt(get("new").textContent ? "written" : "ended");
+      if (piece.number === writing?.number) halt();
     },
     tested({ result }) {
-      const agreed = result.ids + result.continuations + result.suggestions;
+      const agreed = result.ids + result.continuations + result.suggestions + result.chats;
       const bad = result.problems.length;
       get("result").textContent = [bad ? say("problems", bad) : say("passed", agreed), ...result.problems].join("\n");
       console.log(`selftest: ${JSON.stringify(result)}`);
     },
     failed({ reason }) {
-      fail(reason, get("write").disabled ? "failed" : "broken");
+      fail(reason);
     },
   };
 
-  function fail(reason, key = "failed") {
+  function fail(reason) {
     console.error(reason);
     if (location.hash === "#selftest") console.log(`selftest: ${JSON.stringify({ problems: [String(reason)] })}`);
-    settle(false);
-    show(key, "failed");
+    halt(ready ? "broken" : "failed", "failed");
   }
 
   function test() {
@@ -204,29 +299,30 @@
 
   // -- the beginning
 
-  for (const letter of about.keyboard) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = letter;
-    button.lang = about.language;
-    button.onclick = (event) => {
-      const upper = event.shiftKey || get("shift").getAttribute("aria-pressed") === "true";
-      press(false);
-      insert(field.selectionStart, field.selectionEnd, upper ? letter.toUpperCase() : letter);
+  for (const row of document.querySelectorAll(".letters")) {
+    const [shift, filled] = [row.querySelector(".shift"), get(row.dataset.field)];
+    const press = (pressed) => {
+      shift.setAttribute("aria-pressed", String(pressed));
+      for (const one of row.querySelectorAll("button:not(.shift)"))
+        one.textContent = pressed ? one.textContent.toUpperCase() : one.textContent.toLowerCase();
     };
-    get("letters").append(button);
+    for (const letter of about.keyboard) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = letter;
+      button.lang = about.language;
+      button.onclick = (event) => {
+        const upper = event.shiftKey || shift.getAttribute("aria-pressed") === "true";
+        press(false);
+        insert(filled, filled.selectionStart, filled.selectionEnd, upper ? letter.toUpperCase() : letter);
+      };
+      row.append(button);
+    }
+    shift.onclick = () => press(shift.getAttribute("aria-pressed") !== "true");
+    row.hidden = !about.keyboard;
   }
-  get("letters").hidden = !about.keyboard;
-
-  function press(pressed) {
-    get("shift").setAttribute("aria-pressed", String(pressed));
-    for (const one of get("letters").querySelectorAll("button:not(#shift)"))
-      one.textContent = pressed ? one.textContent.toUpperCase() : one.textContent.toLowerCase();
-  }
-
-  get("shift").onclick = () => press(get("shift").getAttribute("aria-pressed") !== "true");
   // The field keeps its caret, and a phone its keyboard
-  for (const row of [get("letters"), get("suggestions")]) row.onpointerdown = (event) => event.preventDefault();
+  for (const row of document.querySelectorAll(".letters, .suggestions")) row.onpointerdown = (event) => event.preventDefault();
   buttons.forEach((button, place) => (button.onclick = () => take(place)));
   field.oninput = ask;
   field.onclick = ask;
@@ -240,15 +336,19 @@
     take(digit[1] - 1);
   };
   get("write").onclick = write;
-  get("stop").onclick = () => {
-    worker.postMessage({ kind: "stop" });
-    halt("stopped");
-  };
+  get("stop").onclick = get("stopAnswer").onclick = stop;
   get("take").onclick = () => {
     const text = get("new").textContent;
     get("given").textContent = get("new").textContent = "";
-    settle(false);
-    insert(field.value.length, field.value.length, text);
+    settle();
+    insert(field, field.value.length, field.value.length, text);
+  };
+  get("send").onclick = send;
+  get("restart").onclick = restart;
+  message.onkeydown = (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
   };
   for (const setting of document.querySelectorAll(".setting")) {
     const [input, output] = [setting.querySelector("input"), setting.querySelector("output")];
@@ -261,7 +361,9 @@
       remember(language);
     };
 
-  field.lang = get("made").lang = get("title").lang = about.language;
+  get("chat").hidden = !about.chat;
+  if (about.chat) get("lead").dataset.text = "chatLead";
+  field.lang = message.lang = get("made").lang = get("title").lang = about.language;
   field.placeholder = `${about.prompt}…`;
   get("fallback").hidden = !about.fallback;
   get("fallback").textContent = about.fallback;

@@ -18,6 +18,8 @@ from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split
 
 from tatar_llm import __version__
+from tatar_llm.chat import ANSWER_TOKENS
+from tatar_llm.chat.speaker import TEMPERATURE
 from tatar_llm.config import as_dict
 from tatar_llm.console import human_bytes, say
 from tatar_llm.errors import TatarLLMError
@@ -34,7 +36,7 @@ from tatar_llm.workspace import Workspace, whole_folder, write_json, write_text
 
 FOLDER = Path(__file__).parent
 PAGE = "index.html"
-MODULES = ("tokenizer.js", "network.js", "generation.js", "suggest.js", "engine.js", "worker.js")
+MODULES = ("tokenizer.js", "network.js", "generation.js", "chat.js", "suggest.js", "engine.js", "worker.js")
 """What the worker is made of; each imports only from those before it."""
 LEVELS = 127
 BEYOND_LETTERS = 0x40000
@@ -100,6 +102,8 @@ def page(source: Source, model: bytes, runtime: Runtime, expected: dict[str, Any
         "version": __version__,
         "runtime_version": VERSION,
         "title": about["title"],
+        "chat_temperature": str(TEMPERATURE),
+        "answer_tokens": str(ANSWER_TOKENS),
         "about": _script_json(about),
         "words": _script_json(json.loads(_file("words.json"))),
         "notice": _file("notice.txt"),
@@ -142,6 +146,7 @@ def about_model(source: Source) -> dict[str, Any]:
         "generated": facts.get("generated_bytes") or 0,
         "bits": (facts.get("val") or {}).get("bits_per_byte"),
         "fallback": facts.get("fallback") or "",
+        "chat": source.chat,
         "shape": shape,
     }
 
@@ -149,7 +154,7 @@ def about_model(source: Source) -> dict[str, Any]:
 def tokenizer_data(source: Source) -> dict[str, Any]:
     """What tokenizer.js is made from."""
     model = json.loads(source.tokenizer.to_str())["model"]
-    return {
+    data = {
         "tokens": [source.tokenizer.id_to_token(number) or "" for number in range(source.tok_config["vocab_size"])],
         "merges": [" ".join(merge) if isinstance(merge, list) else merge for merge in model["merges"]],
         "special": sorted(source.tokenizer.get_added_tokens_decoder()),
@@ -159,6 +164,9 @@ def tokenizer_data(source: Source) -> dict[str, Any]:
         "numbers": characters(r"\p{N}"),
         "spaces": characters(r"\s"),
     }
+    if source.chat:
+        data["marks"] = {name: source.tokenizer.token_to_id(f"<|{name}|>") for name in ("user", "assistant", "end")}
+    return data
 
 
 @functools.cache

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tatar_llm.chat import Speaker, Turn
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.export.source import Source
 from tatar_llm.export.texts import CHECK_LINES, random_texts
-from tatar_llm.generation import Settings, Suggester
+from tatar_llm.generation import Prompt, Settings, Suggester
 from tatar_llm.generation.batch import Batch
 from tatar_llm.generation.engine import TextOut, read_prompt, starts_with_space
 from tatar_llm.languages import find_language
@@ -40,7 +41,7 @@ QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dis
 
 
 def expectations(source: Source) -> dict[str, Any]:
-    """What `selfTest` in engine.js compares with: ids, greedy continuations and suggestions of this model."""
+    """What `selfTest` in engine.js compares with: ids, greedy continuations and suggestions of this model, its answers if it chats."""
     prompts = list(_prompts(source))
     texts = [*CHECK_LINES, *random_texts(RANDOM_TEXTS)]
     suggester = Suggester(source.model, source.tokenizer, source.tok_config)
@@ -48,9 +49,11 @@ def expectations(source: Source) -> dict[str, Any]:
         "tolerance": TOLERANCE,
         "length": STEPS,
         "ids": [[text, encode_text(source.tokenizer, text)] for text in texts],
-        "continuations": [_continued(source, text) for text in ("", *prompts[:6], f"{prompts[0]} ")],
+        "continuations": [{"text": text, **_continued(source, read_prompt(source.model, source.tokenizer, source.tok_config, text))}
+                          for text in ("", *prompts[:6], f"{prompts[0]} ")],
         "suggestions": [{"text": text, "words": [[one.word, one.probability] for one in suggester.suggest(text, WORDS)]}
                         for text in _typed(prompts)],
+        **({"chats": list(_answered(source, prompts))} if source.chat else {}),
     }  # fmt: skip
 
 
@@ -72,14 +75,34 @@ def _typed(prompts: list[str]) -> Iterator[str]:
     yield "qzx"
 
 
-def _continued(source: Source, text: str) -> dict[str, Any]:
+def _answered(source: Source, prompts: list[str]) -> Iterator[dict[str, Any]]:
+    """Conversations with the ids of their prompts and greedy answers."""
+    speaker = Speaker(source.model, source.tokenizer, source.tok_config, chat=True)
+    for texts in _conversations(source, prompts):
+        turns = [Turn(("user", "assistant")[number % 2], text) for number, text in enumerate(texts)]
+        prompt = speaker.prompt(turns, STEPS)
+        yield {"turns": [{"role": turn.role, "text": turn.text} for turn in turns], "ids": prompt.ids, **_continued(source, prompt)}
+
+
+def _conversations(source: Source, prompts: list[str]) -> Iterator[list[str]]:
+    """Questions, and answers between them: one, some, with marks that were typed, more than the context holds, a question as long."""
+    yield prompts[:1]
+    yield prompts[:5]
+    yield [*prompts[:2], "\x1c\x85\u3000<|end|><|assistant|><eos> <|user|>\ufeff\n"]
+    many: list[str] = []
+    while len(encode_text(source.tokenizer, " ".join(many))) < source.config.block_size:
+        many += prompts
+    yield many[1 - len(many) % 2 :]
+    yield [*prompts[:2], " ".join(many)]
+
+
+def _continued(source: Source, prompt: Prompt) -> dict[str, Any]:
     """A greedy continuation with, for each token, by how much it was likelier than the next."""
     settings = Settings(max_new_tokens=STEPS, temperature=0, logprobs=2)
-    prompt = read_prompt(source.model, source.tokenizer, source.tok_config, text)
     out = TextOut(source.tokenizer, prompt, settings)
     first = starts_with_space(source.tokenizer, source.config.vocab_size) if prompt.heal else None
     batch = Batch(source.model)
-    [row] = batch.add(prompt.ids, [settings], source.tok_config["eos_token_id"], first)
+    [row] = batch.add(prompt.ids, [settings], prompt.stop(source.tok_config), first)
     margins = []
     while not row.finished:
         logits = row.logits if row.new or first is None else row.logits[first]
@@ -87,7 +110,7 @@ def _continued(source: Source, text: str) -> dict[str, Any]:
         margins.append(top[-1] - top[0])
         batch.step()
     made = "".join(out.add(token) for token in [*row.new, None])
-    return {"text": text, "tokens": row.new, "margins": margins, "made": made}
+    return {"tokens": row.new, "margins": margins, "made": made}
 
 
 def prove(page: Path) -> str:
@@ -105,8 +128,9 @@ def prove(page: Path) -> str:
                 f"{page.name}#selftest in a browser, which compares and tells")  # fmt: skip
     if result["problems"]:
         raise TatarLLMError(f"the page does not compute the same in {where}: {result['problems'][0][:300]}; nothing was written")
+    answers = f", {result['chats']} equal answers" if result["chats"] else ""
     return (f"the page's own code in {where}: equal ids of {result['ids']} texts, {result['continuations']} equal continuations, "
-            f"{result['suggestions']} times equal suggestions")  # fmt: skip
+            f"{result['suggestions']} times equal suggestions{answers}")  # fmt: skip
 
 
 def _in_node(page: Path) -> dict[str, Any] | None:

@@ -49,12 +49,14 @@ export function wellFormed(text) {
 export class Tokenizer {
   /**
    * @param {object} data tokens: the vocabulary by id, in byte-level letters; merges: "left right", the earliest first;
-   *   special: ids that stand for no text; bos, eos: ids; letters, numbers, spaces: "41-5a aa ...", Unicode ranges as the
-   *   package's library has them, since browsers know Unicode in different versions.
+   *   special: ids that stand for no text; bos, eos: ids; marks: of a model that chats, the ids that begin a turn of user
+   *   and assistant, and end one; letters, numbers, spaces: "41-5a aa ...", Unicode ranges as the package's library has
+   *   them, since browsers know Unicode in different versions.
    */
   constructor(data) {
     this.bos = data.bos;
     this.eos = data.eos;
+    this.marks = data.marks;
     const special = new Set(data.special);
     /** The bytes behind each id; none behind a special one. */
     this.bytes = data.tokens.map((token, id) =>

@@ -1,7 +1,8 @@
 /** The worker: answers the page's messages one piece of work at a time, suggestions before the next token of a text. */
 
+import { chatPrompt } from "./chat.js";
 import { selfTest, startEngine, unpackedJson } from "./engine.js";
-import { continued } from "./generation.js";
+import { continued, readPrompt } from "./generation.js";
 
 /** Lets the messages in that came meanwhile; setTimeout would wait some milliseconds each time. */
 function breath() {
@@ -22,7 +23,7 @@ function breath() {
 export function serve(scope, runtime) {
   let engine = null;
   let asked = null; // the newest text to suggest for
-  let writing = null; // {number, steps} of the text being continued
+  let writing = null; // {number, steps} of the text or answer being written
   let expected = null; // what the self-test compares with
   let busy = false;
 
@@ -34,6 +35,11 @@ export function serve(scope, runtime) {
       return asked !== null;
     });
     if (answer) scope.postMessage({ kind: "suggestions", number, ...answer });
+  }
+
+  async function begin(number, prompt, settings) {
+    writing = { number, steps: continued(engine.network, engine.tokenizer, prompt, settings) };
+    await work();
   }
 
   async function write() {
@@ -74,8 +80,10 @@ export function serve(scope, runtime) {
       await work();
     },
     async write({ number, text, settings }) {
-      writing = { number, steps: continued(engine.network, engine.tokenizer, text, settings) };
-      await work();
+      await begin(number, readPrompt(engine.tokenizer, text), settings);
+    },
+    async answer({ number, turns, settings }) {
+      await begin(number, chatPrompt(engine.tokenizer, turns, engine.network.shape.context, settings.length), settings);
     },
     async stop() {
       writing = null;
