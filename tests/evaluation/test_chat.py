@@ -42,7 +42,7 @@ def test_not_knowing() -> None:
 def test_taking_up_the_question() -> None:
     assert chat.on_question("Нәрсә ул күпер?", "Күпернең ике башы бар.") and chat.on_question("Нинди көн?", "Белмим.")
     assert not chat.on_question("Нәрсә ул күпер?", "Нәрсә ул урман?")
-    serious = [one for one in exchanges() if not chat.is_social(one)]
+    serious = [one for one in exchanges() if not one.social]
     share = sum(chat.on_question(wording, one.turns[0][1]) for one in serious for wording in one.turns[0][0]) / sum(len(one.turns[0][0]) for one in serious)
     assert share > 0.75  # what people wrote themselves: the most that can be asked of a model
 

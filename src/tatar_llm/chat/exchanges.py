@@ -16,6 +16,8 @@ from tatar_llm.errors import TatarLLMError
 
 KEPT_BACK = 12
 """One block in so many is never trained on, and its questions are asked in the evaluation."""
+RESERVED = 6
+"""Of the others, one in so many keeps its last wording for the held-out answers, by which the training is told when to stop."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,27 @@ class Exchange:
     """Of each question its wordings, and the answer."""
 
     @property
+    def social(self) -> bool:
+        """Whether it is a greeting and the like, which stands alone and is not about anything."""
+        return self.file == "talk"
+
+    @property
     def held_out(self) -> bool:
         """Whether it is kept back for the evaluation: by its first question, so that the others stay where they are."""
         return sha256(self.turns[0][0][0].encode()).digest()[0] % KEPT_BACK == 0
 
+    @property
+    def reserved(self) -> str:
+        """The first question's wording that is not trained on; empty where all are."""
+        wordings = self.turns[0][0]
+        chosen = sha256(self.turns[0][0][0].encode()).digest()[1] % RESERVED == 0
+        return wordings[-1] if chosen and len(wordings) > 2 and not self.held_out else ""
+
     def spoken(self, rng: random.Random) -> list[Turn]:
-        """One way in which it may go."""
+        """One way in which it may go, without the reserved wording."""
         turns = []
         for wordings, answer in self.turns:
-            turns += [Turn("user", rng.choice(wordings)), Turn("assistant", answer)]
+            turns += [Turn("user", rng.choice([one for one in wordings if one != self.reserved])), Turn("assistant", answer)]
         return turns
 
 

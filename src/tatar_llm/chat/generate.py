@@ -15,15 +15,18 @@ from typing import Any
 
 from tatar_llm.chat.exchanges import exchanges
 from tatar_llm.chat.template import Turn
-from tatar_llm.grammar.facts import Fact, facts, is_possessed, wordings
+from tatar_llm.grammar.facts import Fact, facts, wordings
+from tatar_llm.grammar.generate import fact_word
 from tatar_llm.grammar.lexicon import Lemma, by_class
 from tatar_llm.grammar.nouns import CASES, decline, noun, number, question
 from tatar_llm.grammar.phonology import Form
 from tatar_llm.grammar.templates import Filler, Pick
 
-WORD_SHARE, SUM_SHARE, STRANGER_SHARE = 0.30, 0.15, 0.20
+WORD_SHARE, SUM_SHARE, STRANGER_SHARE = 0.15, 0.10, 0.15
 """Of each kind in proportion to the conversations about facts and by hand together."""
-FACT_TIMES = 2
+FRAME_SHARE = 0.3
+QUESTION_WORDS = frozenset(["Нәрсә", "Кем", "Ничек", "Нинди", "Кайсы", "Кайда", "Кая", "Ничә", "Күпме", "Нигә", "Кайчан"])
+FACT_TIMES = 5
 """Wordings of each fact in one pass."""
 RESERVED = 4
 """One fact in so many keeps its last wording for the held-out answers."""
@@ -38,20 +41,36 @@ def chat_wordings() -> dict[str, Any]:
 
 
 def conversations(seed: int, epoch: int) -> Iterator[list[Turn]]:
-    """The conversations of one pass: each exchange written by hand once, each fact in two of its wordings, and beside
+    """The conversations of one pass: each exchange written by hand once, each fact in some of its wordings, and beside
     them new words, sums and questions without an answer."""
     rng = random.Random(f"{seed} {epoch}")
-    kept = [one.spoken(rng) for one in exchanges() if not one.held_out]
-    kept += [fact_turns(fact, rng.choice(trained_wordings(fact))) for fact in facts() for _ in range(FACT_TIMES)]
+    by_hand = [one for one in exchanges() if not one.held_out]
+    kept = [framed(one.spoken(rng), rng) if not one.social else one.spoken(rng) for one in by_hand]
+    kept += [framed(fact_turns(fact, rng.choice(trained_wordings(fact))), rng) for fact in facts() for _ in range(FACT_TIMES)]
     yield from kept
     for share, make in ((WORD_SHARE, word_turns), (SUM_SHARE, sum_turns), (STRANGER_SHARE, stranger_turns)):
         for _ in range(round(share * len(kept))):
-            yield make(rng)
+            yield framed(make(rng), rng)
+
+
+def framed(turns: list[Turn], rng: random.Random) -> list[Turn]:
+    """The same, now and then with something before the question or after it: "Зинһар, җавап бирегез: ..."."""
+    frames, text = chat_wordings()["frames"], turns[0].text
+    if rng.random() < FRAME_SHARE:
+        before = rng.choice(frames["before"])
+        if not before.endswith(", "):
+            text = before + text
+        elif text.split(" ")[0] in QUESTION_WORDS:  # others may be names
+            text = before + text[0].lower() + text[1:]
+    if rng.random() < FRAME_SHARE / 2:
+        text += rng.choice(frames["after"])
+    return [Turn("user", text), *turns[1:]]
 
 
 def reserved_questions() -> list[list[Turn]]:
-    """Some facts in a wording that they are not trained in, by which the training is told when to stop."""
-    return [fact_turns(fact, _of(fact)["ask"][-1]) for fact in facts() if _is_reserved(fact)]
+    """What is taught, in wordings that are not trained on: by these the training is told when to stop."""
+    told = [fact_turns(fact, _of(fact)["ask"][-1]) for fact in facts() if _is_reserved(fact)]
+    return told + [[Turn("user", one.reserved), Turn("assistant", one.turns[0][1])] for one in exchanges() if one.reserved]
 
 
 # -- facts -----------------------------------------------------------------------------------------------------------
@@ -175,8 +194,7 @@ def sum_turns(rng: random.Random) -> list[Turn]:
 
 
 def _proper(text: str) -> Pick:
-    ending = is_possessed(text) or text in chat_wordings()["possessed"]
-    return Pick(Lemma(text, "noun", "", "", marks={"possessed": ""} if ending else {}))
+    return fact_word(text, possessed=text in chat_wordings()["possessed"])
 
 
 def _fill(wording: str, **named: Pick) -> str:

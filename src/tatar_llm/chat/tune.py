@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 import shutil
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ import torch
 from tokenizers import Tokenizer
 
 from tatar_llm.chat.batches import ChatBatches, Encoded, held_out_answers
-from tatar_llm.chat.exchanges import exchanges
 from tatar_llm.chat.generate import conversations, reserved_questions
 from tatar_llm.chat.load import Loaded, load_conversations
 from tatar_llm.chat.template import Turn, encode_turns, need_chat_tokens
@@ -23,6 +21,7 @@ from tatar_llm.config import ChatConfig, GPTConfig, TrainConfig, as_dict
 from tatar_llm.console import human_time, say
 from tatar_llm.corpus.readers import blocks
 from tatar_llm.corpus.sources import Sample
+from tatar_llm.corpus.split import SMALL_SHARE, position
 from tatar_llm.device import choose_execution, keep_freed_memory
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.grammar.generate import documents as generated_documents
@@ -157,8 +156,7 @@ def prepare_talk(
 
     kept = [turns for _, part in own for turns in part]
     if builtin:
-        rng = random.Random(0)
-        kept += [one.spoken(rng) for one in exchanges() if one.held_out] + reserved_questions()
+        kept += reserved_questions()
     pairs = [(turns, one) for turns in kept if (one := encoded(turns))]
     if not pairs:
         pairs = [(turns, one) for part, _ in own for turns in part[:50] if (one := encoded(turns))]
@@ -191,10 +189,10 @@ def plain_of(workspace: Workspace, record: dict[str, Any], tokenizer: Tokenizer,
     if record["language"] != "tat":
         return Plain(None, None, "")
     written = ["\n".join(lines) for file in Sample().files() for lines in blocks(file.read_text(encoding="utf-8").splitlines())]
-    texts = [text for number, text in enumerate(written) if number % 10]
-    texts += ["\n".join(lines) for lines in generated_documents(PLAIN_BYTES)]
+    kept = [text for text in written if position(text) < SMALL_SHARE]  # as `prepare` does, so that no model has been trained on it
+    texts = [text for text in written if position(text) >= SMALL_SHARE] + ["\n".join(lines) for lines in generated_documents(PLAIN_BYTES)]
     return Plain(
-        encode_texts(tokenizer, tok_config, texts), encode_texts(tokenizer, tok_config, written[::10]),
+        encode_texts(tokenizer, tok_config, texts), encode_texts(tokenizer, tok_config, kept),
         "the sample (the workspace has no token files in this model's tokens)",
     )  # fmt: skip
 

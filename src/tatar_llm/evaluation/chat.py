@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tatar_llm.chat.exchanges import Exchange, exchanges
+from tatar_llm.chat.exchanges import exchanges
 from tatar_llm.chat.generate import chat_wordings, fact_question, forms_of, stranger_turns
 from tatar_llm.chat.speaker import Speaker
 from tatar_llm.chat.template import Turn
@@ -31,8 +31,6 @@ DOES_NOT_KNOW = re.compile(r"\bбелм(им|ибез|әдем|ибез)\b|мә�
 ASKING = frozenset(["нәрсә", "нинди", "ничек", "кайда", "кайчан", "өчен", "ничә", "күпме", "әйтегез", "кирәк", "була", "буларак", "турында", "белән", "миңа", "сезнең", "сезгә"])
 """Words that stand in questions about anything."""
 WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-SOCIAL = "talk"
-"""Topics of exchanges whose answers need not take up a word of the question: those of this file."""
 
 
 def chat_measures(speaker: Speaker) -> tuple[list[Measure], list[dict[str, str]]]:
@@ -125,7 +123,7 @@ def manner_measures(speaker: Speaker) -> tuple[list[Measure], list[dict[str, str
     answers = greedy(speaker, [[Turn("user", wording)] for _, wording in asked])
     judge = LanguageJudge(find_language("tat"), cld2())
     firsts = [one.turns[0][0][0] for one, _ in asked]
-    serious = [(one, wording, answer) for (one, wording), answer in zip(asked, answers, strict=True) if not is_social(one)]
+    serious = [(one, wording, answer) for (one, wording), answer in zip(asked, answers, strict=True) if not one.social]
     found = [
         share("chat_tatar", "answers in Tatar", [is_tatar(judge, one) for one in answers], clusters=firsts),
         share("chat_on_question", "answers that take up the question", [on_question(wording, answer) for _, wording, answer in serious],
@@ -135,11 +133,6 @@ def manner_measures(speaker: Speaker) -> tuple[list[Measure], list[dict[str, str
     ]  # fmt: skip
     made = [{"question": wording, "answer": answer} for (_, wording), answer in zip(asked, answers, strict=True)]
     return found, made
-
-
-def is_social(one: Exchange) -> bool:
-    """Whether it is a greeting and the like."""
-    return one.file == SOCIAL
 
 
 def is_tatar(judge: LanguageJudge, answer: str) -> bool:

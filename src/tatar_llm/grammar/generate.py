@@ -9,7 +9,7 @@ from hashlib import sha256
 from importlib import resources
 
 from tatar_llm.grammar.facts import Fact, facts, is_possessed, wordings
-from tatar_llm.grammar.lexicon import Lemma
+from tatar_llm.grammar.lexicon import Lemma, by_class
 from tatar_llm.grammar.templates import Filler, Pick
 
 SEED = 0
@@ -62,7 +62,7 @@ def blocks(kind: str) -> tuple[tuple[str, ...], ...]:
 def fill_fact(fact: Fact, wording: str, rng: random.Random) -> str:
     """A wording with the fact's subject and answer in their places."""
     filler = Filler(rng)
-    filler.named = {"s": _word(fact.subject), "a": _word(fact.answer)}
+    filler.named = {"s": fact_word(fact.subject), "a": fact_word(fact.answer)}
     return filler.fill(wording)
 
 
@@ -92,5 +92,10 @@ def _facts(rng: random.Random) -> list[str]:
     return lines
 
 
-def _word(text: str) -> Pick:
-    return Pick(Lemma(text, "noun", "", "", marks={"possessed": ""} if is_possessed(text) else {}))
+def fact_word(text: str, possessed: bool = False) -> Pick:
+    """A fact's subject or answer, to be declined: a compound (Яңа ел) as its last word."""
+    if possessed or is_possessed(text):
+        return Pick(Lemma(text, "noun", "", "", marks={"possessed": ""}))
+    known = [lemma for lemma in by_class("noun") if lemma.word == text.split()[-1]]
+    marks = {mark: "" for mark in ("back", "front", "firm", "hard") if known and mark in known[0].marks}
+    return Pick(Lemma(text, "noun", "", "", marks=marks))
