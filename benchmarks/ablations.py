@@ -524,6 +524,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("workspace", type=Path)
     parser.add_argument("grid", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", action="append", default=[], metavar="QUESTION", help="this question alone; may be given several times")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3, help="of the best two of each question")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="timed steps of each network")
@@ -532,7 +533,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--retry", action="store_true", help="try again what failed")
     args = parser.parse_args(arguments)
     try:
-        variants, rows = resolve(read_grid(args.grid), Workspace(args.workspace)), Rows(args.out)
+        grid = read_grid(args.grid)
+        if unknown := [name for name in args.only if name not in grid["questions"]]:
+            raise TatarLLMError(f"the grid has no question {unknown[0]!r}: there are {', '.join(grid['questions'])}")
+        grid["questions"] = {name: table for name, table in grid["questions"].items() if not args.only or name in args.only}
+        variants, rows = resolve(grid, Workspace(args.workspace)), Rows(args.out)
     except TatarLLMError as error:
         say(f"error: {error}")
         return 1

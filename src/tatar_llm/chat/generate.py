@@ -22,7 +22,7 @@ from tatar_llm.grammar.nouns import CASES, decline, noun, number, question
 from tatar_llm.grammar.phonology import Form
 from tatar_llm.grammar.templates import Filler, Pick
 
-WORD_SHARE, SUM_SHARE, STRANGER_SHARE = 0.15, 0.10, 0.15
+WORD_SHARE, SUM_SHARE, STRANGER_SHARE = 0.15, 0.10, 0.25
 """Of each kind in proportion to the conversations about facts and by hand together."""
 FRAME_SHARE = 0.3
 QUESTION_WORDS = frozenset(["Нәрсә", "Кем", "Ничек", "Нинди", "Кайсы", "Кайда", "Кая", "Ничә", "Күпме", "Нигә", "Кайчан"])
@@ -31,6 +31,7 @@ FACT_TIMES = 5
 RESERVED = 4
 """One fact in so many keeps its last wording for the held-out answers."""
 WORDS = ("animal", "bird", "tree", "flower", "vegetable", "profession", "clothing", "dish", "furniture", "food", "nature", "school", "tool")
+TITLES = ("nature", "tree", "bird", "house_part", "building", "weather", "flower", "furniture")
 FLIPPED = str.maketrans("аәыеуү", "әаеыүу")
 
 
@@ -115,9 +116,20 @@ def stranger_turns(rng: random.Random, unseen: bool = False) -> list[Turn]:
     if relation == "how_many_unknown":
         return [Turn("user", rng.choice(table[relation][f"{prefix}questions"])), Turn("assistant", told["answer_question"])]
     subject = rng.choice(table[relation][f"{prefix}strangers"])
+    if relation == "author" and not unseen:
+        subject = rng.choice([subject, _title(rng)])
     asked = _fill(rng.choice(table[relation]["unseen" if unseen else "ask"]), s=_proper(subject))
     answer = told["answer_title" if relation == "author" else "answer"]
     return [Turn("user", asked), Turn("assistant", answer.replace("{s}", subject))]
+
+
+def _title(rng: random.Random) -> str:
+    """A book that nobody has written, as far as the facts and the evaluation know."""
+    while True:
+        adjective, thing = rng.choice(by_class("adjective", "size", "colour", "quality")).word, rng.choice(by_class("noun", *TITLES)).word
+        title = f"{adjective[0].upper()}{adjective[1:]} {thing}"
+        if title not in chat_wordings()["author"]["unseen_strangers"] and title not in {fact.subject for fact in facts()}:
+            return title
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
