@@ -42,7 +42,7 @@ from tatar_llm.workspace import Workspace, fingerprint, sha256_file, whole_file
 MINUTES = 15.0
 """Time for the training where the user gives none."""
 TRAIN = TrainConfig(
-    batch_size=16, gradient_accumulation_steps=1, learning_rate=5e-4, schedule="linear", min_lr=0.05, warmup_iters=20,
+    batch_size=16, gradient_accumulation_steps=1, learning_rate=2e-3, schedule="linear", min_lr=0.05, warmup_iters=20,
     weight_decay=0.01, patience=6, name=CHAT,
 )  # fmt: skip
 """Settings of the trainer that suit a network which has been trained already; docs/experiments.md tells how they were found."""
