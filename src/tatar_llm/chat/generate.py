@@ -18,8 +18,7 @@ from tatar_llm.chat.template import Turn
 from tatar_llm.grammar.facts import Fact, facts, wordings
 from tatar_llm.grammar.generate import fact_word
 from tatar_llm.grammar.lexicon import Lemma, by_class
-from tatar_llm.grammar.nouns import CASES, decline, noun, number, question
-from tatar_llm.grammar.phonology import Form
+from tatar_llm.grammar.nouns import CASES, noun, question
 from tatar_llm.grammar.templates import Filler, Pick
 
 WORD_SHARE, SUM_SHARE, STRANGER_SHARE = 0.15, 0.10, 0.25
@@ -120,7 +119,7 @@ def stranger_turns(rng: random.Random, unseen: bool = False) -> list[Turn]:
         subject = rng.choice([subject, _title(rng)])
     asked = _fill(rng.choice(table[relation]["unseen" if unseen else "ask"]), s=_proper(subject))
     answer = told["answer_title" if relation == "author" else "answer"]
-    return [Turn("user", asked), Turn("assistant", answer.replace("{s}", subject))]
+    return [Turn("user", asked), Turn("assistant", _fill(answer, s=_proper(subject)))]
 
 
 def _title(rng: random.Random) -> str:
@@ -195,11 +194,8 @@ def sum_turns(rng: random.Random) -> list[Turn]:
         result = first + second
         if kind == "subtract":
             first, result = result, first
-    table, said = chat_wordings()["sums"], {}
-    for name, value in (("a", first), ("b", second), ("c", result)):
-        said[f"{{{name}}}"] = number(value)
-        said |= {f"{{{name}.{case}}}": str(decline(Form.of(number(value)), case)) for case in CASES if case != "nom"}
-    return [Turn("user", _said(rng.choice(table[f"{kind}_ask"]), said)), Turn("assistant", _said(table[f"{kind}_answer"], said))]
+    table, said = chat_wordings()["sums"], {"a": Pick(value=first), "b": Pick(value=second), "c": Pick(value=result)}
+    return [Turn("user", _fill(rng.choice(table[f"{kind}_ask"]), **said)), Turn("assistant", _fill(table[f"{kind}_answer"], **said))]
 
 
 # -- filling ---------------------------------------------------------------------------------------------------------

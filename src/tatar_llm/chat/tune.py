@@ -31,10 +31,9 @@ from tatar_llm.tokenizer.encode import encode_texts
 from tatar_llm.training.batches import Batches
 from tatar_llm.training.checkpoint import need_checkpoint
 from tatar_llm.training.curve import draw_curve
-from tatar_llm.training.planner import Plan, autocast_dtype, measure_flops, split_micro_batch
+from tatar_llm.training.planner import Plan, measure_flops, split_micro_batch
 from tatar_llm.training.runs import CHAT, ModelPlace, Run, new_run, newest_unfinished
 from tatar_llm.training.selfcheck import self_check
-from tatar_llm.training.stop import Interrupted
 from tatar_llm.training.trainer import Trainer
 from tatar_llm.training.validation import HeldOut, Score, held_out, score
 from tatar_llm.workspace import Workspace, fingerprint, sha256_file, whole_file
@@ -71,8 +70,6 @@ class Talk:
 
     batches: ChatBatches
     held_out: HeldOut
-    left_out: int
-    """Conversations longer than the context even with their last question alone."""
 
 
 def finetune(
@@ -98,18 +95,20 @@ def finetune(
         "kind": CHAT, "recipe": CHAT, "base": place.name, "chat": as_dict(config), "train": as_dict(settings), "minutes": minutes,
         "corpus": facts.get("corpus") or "unknown text", "language": facts.get("language") or "tat",
         "fallback": facts.get("fallback") or "", "generated_bytes": facts.get("generated_bytes") or 0, "baselines": {},
-        "tokenizer_sha256": sha256_file(place.tokenizer / "tokenizer.json"), "base_model": str(place.model.resolve()),
+        "tokenizer_sha256": sha256_file(place.tokenizer / "tokenizer.json"),
     }  # fmt: skip
     tokenizer, tok_config = load_tokenizer(place.tokenizer)
     place.check(facts)
     need_chat_tokens(tokenizer)
     model, network = load_model(place.model, settings.device)
-    talk = prepare_talk(config, record["language"], tokenizer, tok_config, network.block_size, settings.seed, plain_of(workspace, record, tokenizer, tok_config))
+    plain = plain_of(workspace, record, tokenizer, tok_config)
+    talk = prepare_talk(config, record["language"], tokenizer, tok_config, network.block_size, settings.seed, plain)
     plan = _plan(settings, config, network, talk, minutes)
+    piece = _scored(plain, network, tok_config)
     record |= {"model": as_dict(network), "parameters": network.parameters(), "plan": dataclasses.asdict(plan), "conversations": _digest(talk),
-               "torch": torch.__version__}  # fmt: skip
+               "plain_before": score(model, piece, 8).bits_per_byte if piece else None, "torch": torch.__version__}  # fmt: skip
     run = new_run(workspace, settings.name, record, place.tokenizer)
-    return _fit(run, workspace, model, settings, plan, talk, started, on_validation, None)
+    return _fit(run, workspace, model, settings, plan, talk, piece, started, on_validation, None)
 
 
 def resume(workspace: Workspace, *, started: float | None = None, on_validation: OnValidation | None = None) -> Run:
@@ -121,12 +120,13 @@ def resume(workspace: Workspace, *, started: float | None = None, on_validation:
     settings, network = TrainConfig(**record["train"]), GPTConfig(**{**record["model"], "dropout": 0.0})
     config = ChatConfig(**{**record["chat"], "data": tuple(record["chat"]["data"])})
     tokenizer, tok_config = load_tokenizer(run.tokenizer)
-    talk = prepare_talk(config, record["language"], tokenizer, tok_config, network.block_size, settings.seed, plain_of(workspace, record, tokenizer, tok_config))
+    plain = plain_of(workspace, record, tokenizer, tok_config)
+    talk = prepare_talk(config, record["language"], tokenizer, tok_config, network.block_size, settings.seed, plain)
     if _digest(talk) != record["conversations"]:
         raise TatarLLMError(f"the conversations have changed since run {run.label} began: start a new run with `tatar-llm finetune`")
     plan = Plan.from_dict(state["plan"])
     say(f"resuming run {run.label} at step {state['step']:,} of {plan.total_steps:,}")
-    return _fit(run, workspace, GPT(network), settings, plan, talk, started, on_validation, state)
+    return _fit(run, workspace, GPT(network), settings, plan, talk, _scored(plain, network, tok_config), started, on_validation, state)
 
 
 # -- what is learnt from ---------------------------------------------------------------------------------------------
@@ -158,19 +158,21 @@ def prepare_talk(
     if builtin:
         kept += reserved_questions()
     pairs = [(turns, one) for turns in kept if (one := encoded(turns))]
-    if not pairs:
+    apart = f"{len(pairs)} kept back"
+    if not pairs:  # too few to keep any back
         pairs = [(turns, one) for part, _ in own for turns in part[:50] if (one := encoded(turns))]
+        apart = f"{len(pairs)} of them tell when to stop too, for want of more"
     if not pairs:
         raise TatarLLMError(f"no conversation fits the model's context of {block_size} tokens")
     answers = sum(len(turn.text.encode()) for turns, _ in pairs for turn in turns if turn.role == "assistant")
     pad = tok_config["eos_token_id"]
     text = Batches(plain.train, block_size, seed) if plain.train is not None and config.plain_share else None
     batches = ChatBatches(of_epoch, block_size, seed, pad, text, config.plain_share)
-    say(f"{len(batches.encoded):,} conversations a pass in {batches.windows_an_epoch():,} windows, {len(pairs)} kept back; "
+    say(f"{len(batches.encoded):,} conversations a pass in {batches.windows_an_epoch():,} windows, {apart}; "
         f"plain text: {plain.name if text else 'none'}")  # fmt: skip
     if left_out:
         say(f"{left_out} conversations are left out: their last question and answer do not fit the context of {block_size} tokens")
-    return Talk(batches, held_out_answers([one for _, one in pairs], answers, block_size, pad), left_out)
+    return Talk(batches, held_out_answers([one for _, one in pairs], answers, block_size, pad))
 
 
 def _kept_apart(loaded: Loaded) -> tuple[list[list[Turn]], list[list[Turn]]]:
@@ -195,6 +197,11 @@ def plain_of(workspace: Workspace, record: dict[str, Any], tokenizer: Tokenizer,
         encode_texts(tokenizer, tok_config, texts), encode_texts(tokenizer, tok_config, kept),
         "the sample (the workspace has no token files in this model's tokens)",
     )  # fmt: skip
+
+
+def _scored(plain: Plain, network: GPTConfig, tok_config: dict[str, Any]) -> HeldOut | None:
+    """The part of the held-out plain text on which forgetting is measured."""
+    return held_out(plain.val, network, tok_config["bos_token_id"], PLAIN_SCORED) if plain.val is not None else None
 
 
 def _digest(talk: Talk) -> str:
@@ -226,32 +233,24 @@ def _plan(settings: TrainConfig, config: ChatConfig, network: GPTConfig, talk: T
 
 
 def _fit(
-    run: Run, workspace: Workspace, model: GPT, settings: TrainConfig, plan: Plan, talk: Talk, started: float,
+    run: Run, workspace: Workspace, model: GPT, settings: TrainConfig, plan: Plan, talk: Talk, plain: HeldOut | None, started: float,
     on_validation: OnValidation | None, state: dict[str, Any] | None,
 ) -> Run:  # fmt: skip
     record = run.settings()
-    tokenizer, tok_config = load_tokenizer(run.tokenizer)
     torch.manual_seed(settings.seed)
     plan = self_check(model.to(torch.device(plan.device)), talk.batches, plan)
     facts = {name: record[name] for name in ("language", "corpus", "generated_bytes", "fallback", "tokenizer_sha256", "base")} | {"chat": True}
-    plain = plain_of(workspace, record, tokenizer, tok_config).val
-    piece = held_out(plain, model.config, tok_config["bos_token_id"], PLAIN_SCORED) if plain is not None else None
-    autocast = autocast_dtype(plan.precision)
-    before = score(model, piece, 8, autocast).bits_per_byte if piece and state is None else None
-    if before:
-        run.write_status(state="running", step=0, plain_before=before)
     trainer = Trainer(
         run, model, settings, plan, talk.batches, talk.held_out, talk.held_out.bytes / max(1, talk.held_out.tokens), facts, on_validation,
         started=started,
     )  # fmt: skip
     if state is not None:
         trainer.restore(state)
-    try:
+    with trainer.telling_of_failure():
         reason = trainer.fit()
-    except (Interrupted, TatarLLMError) as error:
-        trainer.write_status("stopped", reason="interrupted" if isinstance(error, Interrupted) else "failed")
-        raise
-    _hand_over(run, workspace, trainer, piece, before, reason)
+    if reason == "patience":
+        say(f"stopped early: held-out answers got no better; the best model is that of step {trainer.best_step:,}")
+    _hand_over(run, workspace, trainer, plain, record["plain_before"], reason)
     return run
 
 
@@ -260,10 +259,7 @@ def _hand_over(run: Run, workspace: Workspace, trainer: Trainer, plain: HeldOut 
     trainer.average.settle()
     trainer.save_final(score(trainer.model, trainer.held_out, 8, trainer.autocast))
     model, _ = load_model(run.best_model, device=trainer.plan.device)
-    if before is None and plain is not None:  # resumed: as the base model stood
-        base, _ = load_model(run.settings()["base_model"], device=trainer.plan.device)
-        before = score(base, plain, 8, trainer.autocast).bits_per_byte
-    after = score(model, plain, 8, trainer.autocast).bits_per_byte if plain is not None else None
+    after = score(model, plain, 8).bits_per_byte if plain is not None else None
     save_model(
         run.best_model, model, step=trainer.best_step, val={"bits_per_byte": after}, answers={"bits_per_byte": trainer.best}, **trainer.facts
     )

@@ -28,7 +28,7 @@ def hf_card(
     prompt = json.dumps(_language(place, facts)[2], ensure_ascii=False)
     name, where = ("folder", "path/to/this/folder") if not repo else ("name", repo)
     if facts.get("chat"):
-        ask = """messages = [{"role": "user", "content": "Исәнмесез! Сез кем?"}]
+        ask = f"""messages = [{{"role": "user", "content": {prompt}}}]
 ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 answer = model.generate(**ids)[0, ids["input_ids"].shape[1]:]
 print(tokenizer.decode(answer, skip_special_tokens=True))"""

@@ -73,7 +73,7 @@ class Pick:
         """The word with these features."""
         case = next((feature for feature in features if feature in CASES), "nom")
         if self.value:
-            return ordinal(self.value) if "ord" in features else number(self.value)
+            return ordinal(self.value) if "ord" in features else str(decline(Form.of(number(self.value)), case))
         if self.lemma is None:
             return pronoun(self.person, case)
         if self.lemma.word_class == "adjective":

@@ -45,7 +45,6 @@ from tatar_llm.training.planner import (
 )
 from tatar_llm.training.runs import Run, new_run, newest_unfinished
 from tatar_llm.training.selfcheck import self_check
-from tatar_llm.training.stop import Interrupted
 from tatar_llm.training.trainer import Trainer
 from tatar_llm.training.validation import Score, held_out
 from tatar_llm.workspace import Workspace
@@ -316,10 +315,8 @@ def _fit(
     if state is not None:
         trainer.restore(state)
     try:
-        reason = trainer.fit()
-    except (Interrupted, TatarLLMError) as error:
-        trainer.write_status("stopped", reason="interrupted" if isinstance(error, Interrupted) else "failed")
-        raise
+        with trainer.telling_of_failure():
+            reason = trainer.fit()
     except RuntimeError as error:
         if processes.world == 1 or is_out_of_memory(error):
             raise

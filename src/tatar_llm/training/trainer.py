@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -132,6 +132,15 @@ class Trainer:
                     raise Interrupted(stop)
             self.recorder.row(self._validate())
         return "steps"
+
+    @contextlib.contextmanager
+    def telling_of_failure(self) -> Iterator[None]:
+        """Inside, whatever ends the training before its time is written into the run's status."""
+        try:
+            yield
+        except (Interrupted, TatarLLMError) as error:
+            self.write_status("stopped", reason="interrupted" if isinstance(error, Interrupted) else "failed")
+            raise
 
     def train_step(self) -> tuple[Tensor, Tensor]:
         """Forward, backward and one optimizer step; returns mean loss and gradient norm, still on the device."""
