@@ -19,6 +19,7 @@ import tatar_llm
 from tatar_llm import commands
 from tatar_llm import workspace as workspace_module
 from tatar_llm.cli import given, main, parse
+from tatar_llm.commands import shared
 from tatar_llm.config import CorpusConfig, GPTConfig, TrainConfig
 from tatar_llm.errors import TatarLLMError, UsageError
 
@@ -102,14 +103,14 @@ def test_flags_of_every_kind() -> None:
 def test_the_command_line_reaches_the_recipe() -> None:
     args = parse(["train", "--recipe", "tiny", "--n-layer", "5", "--max-iters", "7"])
     args.default_recipe = "base"
-    recipe = commands.chosen_recipe(args)
+    recipe = shared.chosen_recipe(args)
     assert (recipe.name, recipe.model.n_layer, recipe.train.max_iters) == ("tiny", 5, 7)
-    assert not commands.size_is_free(args)
+    assert not shared.size_is_free(args)
     for flags, free in (([], True), (["--vocab_size", "500"], True), (["--n_embd", "64"], False), (["--recipe", "base"], False)):
         args = parse(["run", *flags])
         args.default_recipe = "seed"
-        assert commands.size_is_free(args) is free
-        assert commands.chosen_recipe(args).name == ("base" if "base" in flags else "seed")
+        assert shared.size_is_free(args) is free
+        assert shared.chosen_recipe(args).name == ("base" if "base" in flags else "seed")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tatar_llm.commands import SampleWhileTraining
+from tatar_llm.commands.training import SampleWhileTraining
 from tatar_llm.workspace import Workspace
 
 

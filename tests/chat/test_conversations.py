@@ -8,17 +8,17 @@ import pytest
 
 from tatar_llm.chat.exchanges import exchanges
 from tatar_llm.chat.generate import (
-    chat_wordings,
     conversations,
     fact_question,
     fact_turns,
     reserved_questions,
-    stranger_turns,
     sum_turns,
     trained_wordings,
     word_turns,
 )
+from tatar_llm.chat.strangers import made_up, stranger_turns, unknowable_turns
 from tatar_llm.chat.template import check_turns
+from tatar_llm.chat.wordings import chat_wordings, thinned
 from tatar_llm.grammar.facts import Fact, facts
 
 
@@ -45,6 +45,32 @@ def test_strangers_are_no_facts() -> None:
         strangers, unseen = table.get("strangers", []), table.get("unseen_strangers", [])
         assert not set(strangers) & set(unseen)
         assert not {(relation, one) for one in (*strangers, *unseen)} & known
+
+
+def test_made_up_subjects_are_nobody_elses() -> None:
+    rng = random.Random(0)
+    known = {fact.subject for fact in facts()}
+    for relation, table in chat_wordings().items():
+        if isinstance(table, dict) and "strangers" in table:
+            made = {made_up(relation, rng) for _ in range(300)}
+            assert not made & (known | set(table["unseen_strangers"]))
+            assert len(made) > 60
+
+
+def test_what_only_the_asker_knows() -> None:
+    rng = random.Random(0)
+    made = {unknowable_turns(rng)[0].text for _ in range(2000)}
+    assert len(made) > 800
+    assert all("{" not in one and "[" not in one and one[0].isupper() and one.endswith("?") for one in made)
+    kept = {wording for one in exchanges() if one.held_out for wording in one.turns[0][0]}
+    assert not made & kept
+
+
+def test_thinned_wordings_keep_their_subject() -> None:
+    rng = random.Random(0)
+    made = [thinned("Кайсы су ул {s} елгасы коя торган?", rng) for _ in range(400)]
+    assert all("{s}" in one.split() for one in made)
+    assert 100 < sum(one != "Кайсы су ул {s} елгасы коя торган?" for one in made) < 300
 
 
 def test_facts_in_words() -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from tatar_llm.chat import Speaker
 from tatar_llm.chat.exchanges import exchanges
-from tatar_llm.chat.generate import chat_wordings, fact_turns, stranger_turns
+from tatar_llm.chat.generate import fact_turns
+from tatar_llm.chat.strangers import stranger_turns
+from tatar_llm.chat.wordings import chat_wordings
 from tatar_llm.corpus.language import LanguageJudge, cld2
 from tatar_llm.evaluation import chat
 from tatar_llm.grammar.facts import Fact, facts

@@ -7,37 +7,32 @@ from __future__ import annotations
 
 import functools
 import random
-import tomllib
 from collections.abc import Iterator
 from hashlib import sha256
-from importlib import resources
 from typing import Any
 
 from tatar_llm.chat.exchanges import exchanges
+from tatar_llm.chat.strangers import not_known, stranger_turns, unknowable_turns
 from tatar_llm.chat.template import Turn
-from tatar_llm.grammar.facts import Fact, facts, wordings
-from tatar_llm.grammar.generate import fact_word
+from tatar_llm.chat.wordings import chat_wordings, fill, proper, thinned
+from tatar_llm.grammar.facts import Fact, facts
+from tatar_llm.grammar.generate import blocks
 from tatar_llm.grammar.lexicon import Lemma, by_class
 from tatar_llm.grammar.nouns import CASES, noun, question
 from tatar_llm.grammar.templates import Filler, Pick
 
-WORD_SHARE, SUM_SHARE, STRANGER_SHARE = 0.15, 0.10, 0.25
+WORD_SHARE, SUM_SHARE, STRANGER_SHARE, UNKNOWABLE_SHARE = 0.12, 0.08, 0.2, 0.12
 """Of each kind in proportion to the conversations about facts and by hand together."""
-FRAME_SHARE = 0.3
+FRAME_SHARE, ASIDE_SHARE = 0.3, 0.12
+RESERVED_STRANGERS = 30
+"""Questions without an answer among the held-out answers."""
 QUESTION_WORDS = frozenset(["Нәрсә", "Кем", "Ничек", "Нинди", "Кайсы", "Кайда", "Кая", "Ничә", "Күпме", "Нигә", "Кайчан"])
-FACT_TIMES = 5
+FACT_TIMES = 8
 """Wordings of each fact in one pass."""
 RESERVED = 4
 """One fact in so many keeps its last wording for the held-out answers."""
 WORDS = ("animal", "bird", "tree", "flower", "vegetable", "profession", "clothing", "dish", "furniture", "food", "nature", "school", "tool")
-TITLES = ("nature", "tree", "bird", "house_part", "building", "weather", "flower", "furniture")
 FLIPPED = str.maketrans("аәыеуү", "әаеыүу")
-
-
-@functools.cache
-def chat_wordings() -> dict[str, Any]:
-    """wordings.toml."""
-    return tomllib.loads(resources.files("tatar_llm.chat").joinpath("wordings.toml").read_text(encoding="utf-8"))
 
 
 def conversations(seed: int, epoch: int) -> Iterator[list[Turn]]:
@@ -46,15 +41,17 @@ def conversations(seed: int, epoch: int) -> Iterator[list[Turn]]:
     rng = random.Random(f"{seed} {epoch}")
     by_hand = [one for one in exchanges() if not one.held_out]
     kept = [framed(one.spoken(rng), rng) if not one.social else one.spoken(rng) for one in by_hand]
-    kept += [framed(fact_turns(fact, rng.choice(trained_wordings(fact))), rng) for fact in facts() for _ in range(FACT_TIMES)]
+    kept += [framed(fact_turns(fact, trained_wording(fact, rng)), rng) for fact in facts() for _ in range(FACT_TIMES)]
     yield from kept
-    for share, make in ((WORD_SHARE, word_turns), (SUM_SHARE, sum_turns), (STRANGER_SHARE, stranger_turns)):
+    makers = ((WORD_SHARE, word_turns), (SUM_SHARE, sum_turns), (STRANGER_SHARE, stranger_turns), (UNKNOWABLE_SHARE, unknowable_turns))
+    for share, make in makers:
         for _ in range(round(share * len(kept))):
             yield framed(make(rng), rng)
 
 
 def framed(turns: list[Turn], rng: random.Random) -> list[Turn]:
-    """The same, now and then with something before the question or after it: "Зинһар, җавап бирегез: ..."."""
+    """The same, now and then with something before the question or after it ("Зинһар, җавап бирегез: ..."), and a
+    sentence in front that has nothing to do with it."""
     frames, text = chat_wordings()["frames"], turns[0].text
     if rng.random() < FRAME_SHARE:
         before = rng.choice(frames["before"])
@@ -64,12 +61,21 @@ def framed(turns: list[Turn], rng: random.Random) -> list[Turn]:
             text = before + text[0].lower() + text[1:]
     if rng.random() < FRAME_SHARE / 2:
         text += rng.choice(frames["after"])
+    if rng.random() < ASIDE_SHARE:
+        text = f"{Filler(rng).fill(rng.choice(_sentences()))} {text}"
     return [Turn("user", text), *turns[1:]]
+
+
+@functools.cache
+def _sentences() -> tuple[str, ...]:
+    return tuple(line for block in blocks("sentences") for line in block)
 
 
 def reserved_questions() -> list[list[Turn]]:
     """What is taught, in wordings that are not trained on: by these the training is told when to stop."""
     told = [fact_turns(fact, _of(fact)["ask"][-1]) for fact in facts() if _is_reserved(fact)]
+    rng, frame = random.Random("reserved"), chat_wordings()["frames"]["reserved"]
+    told += [not_known(f"{frame}{make(rng)[0].text}") for make in (stranger_turns, unknowable_turns) for _ in range(RESERVED_STRANGERS // 2)]
     return told + [[Turn("user", one.reserved), Turn("assistant", one.turns[0][1])] for one in exchanges() if one.reserved]
 
 
@@ -90,45 +96,27 @@ def trained_wordings(fact: Fact) -> list[str]:
     return asked[:-1] if _is_reserved(fact) else asked
 
 
+def trained_wording(fact: Fact, rng: random.Random) -> str:
+    """One of them, perhaps thinned, but never to the one kept back."""
+    chosen = rng.choice(trained_wordings(fact))
+    made = thinned(chosen, rng)
+    return chosen if _is_reserved(fact) and made == _of(fact)["ask"][-1] else made
+
+
 def fact_question(fact: Fact, wording: str) -> str:
     """A question about a fact."""
-    return _fill(wording, s=_proper(fact.subject), a=_proper(fact.answer), u=_proper(fact.answer.split()[-1]))
+    return fill(wording, s=proper(fact.subject), a=proper(fact.answer), u=proper(fact.answer.split()[-1]))
 
 
 def fact_turns(fact: Fact, wording: str) -> list[Turn]:
     """Question and answer."""
-    answer = _fill(_of(fact)["answer"], s=_proper(fact.subject), a=_proper(fact.answer))
+    answer = fill(_of(fact)["answer"], s=proper(fact.subject), a=proper(fact.answer))
     return [Turn("user", fact_question(fact, wording)), Turn("assistant", answer)]
 
 
 def forms_of(answer: str) -> list[str]:
     """An answer's words in every case."""
-    return list(dict.fromkeys(_proper(answer).text((case,)) for case in CASES))
-
-
-def stranger_turns(rng: random.Random, unseen: bool = False) -> list[Turn]:
-    """A question of the same kind whose answer no text tells."""
-    table, told = chat_wordings(), chat_wordings()["unknown"]
-    prefix = "unseen_" if unseen else ""
-    kinds = [name for name, one in table.items() if name in wordings("training") and "strangers" in one]
-    relation = rng.choice([*kinds, "how_many_unknown"])
-    if relation == "how_many_unknown":
-        return [Turn("user", rng.choice(table[relation][f"{prefix}questions"])), Turn("assistant", told["answer_question"])]
-    subject = rng.choice(table[relation][f"{prefix}strangers"])
-    if relation == "author" and not unseen:
-        subject = rng.choice([subject, _title(rng)])
-    asked = _fill(rng.choice(table[relation]["unseen" if unseen else "ask"]), s=_proper(subject))
-    answer = told["answer_title" if relation == "author" else "answer"]
-    return [Turn("user", asked), Turn("assistant", _fill(answer, s=_proper(subject)))]
-
-
-def _title(rng: random.Random) -> str:
-    """A book that nobody has written, as far as the facts and the evaluation know."""
-    while True:
-        adjective, thing = rng.choice(by_class("adjective", "size", "colour", "quality")).word, rng.choice(by_class("noun", *TITLES)).word
-        title = f"{adjective[0].upper()}{adjective[1:]} {thing}"
-        if title not in chat_wordings()["author"]["unseen_strangers"] and title not in {fact.subject for fact in facts()}:
-            return title
+    return list(dict.fromkeys(proper(answer).text((case,)) for case in CASES))
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
@@ -195,20 +183,7 @@ def sum_turns(rng: random.Random) -> list[Turn]:
         if kind == "subtract":
             first, result = result, first
     table, said = chat_wordings()["sums"], {"a": Pick(value=first), "b": Pick(value=second), "c": Pick(value=result)}
-    return [Turn("user", _fill(rng.choice(table[f"{kind}_ask"]), **said)), Turn("assistant", _fill(table[f"{kind}_answer"], **said))]
-
-
-# -- filling ---------------------------------------------------------------------------------------------------------
-
-
-def _proper(text: str) -> Pick:
-    return fact_word(text, possessed=text in chat_wordings()["possessed"])
-
-
-def _fill(wording: str, **named: Pick) -> str:
-    filler = Filler(random.Random(0))
-    filler.named = named
-    return filler.fill(wording)
+    return [Turn("user", fill(rng.choice(table[f"{kind}_ask"]), **said)), Turn("assistant", fill(table[f"{kind}_answer"], **said))]
 
 
 def _said(wording: str, values: dict[str, str]) -> str:

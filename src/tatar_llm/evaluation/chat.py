@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tatar_llm.chat.exchanges import exchanges
-from tatar_llm.chat.generate import chat_wordings, fact_question, forms_of, stranger_turns
+from tatar_llm.chat.generate import fact_question, forms_of
 from tatar_llm.chat.speaker import Speaker
+from tatar_llm.chat.strangers import stranger_turns
 from tatar_llm.chat.template import Turn
+from tatar_llm.chat.wordings import chat_wordings
 from tatar_llm.corpus.language import LanguageJudge, cld2
 from tatar_llm.evaluation.statistics import Measure, share
 from tatar_llm.generation import Settings
