@@ -94,11 +94,12 @@ def _checkpoint_of(workspace: Workspace, config: ChatConfig, settings: TrainConf
     return list_runs(other)[-1].checkpoints
 
 
-def test_the_builtin_conversations(ready: tuple[Workspace, Path]) -> None:
+def test_the_builtin_conversations(ready: tuple[Workspace, Path], capsys: pytest.CaptureFixture) -> None:
     workspace, _ = ready
     settings = TrainConfig(**{**vars(QUICK), "max_iters": 2, "eval_interval": 2})
     run = tune.finetune(workspace, find_model(workspace), ChatConfig(), settings, minutes=0)
     assert run.status()["step"] == 2
+    assert "far from learnt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ PLAIN_BYTES = 1_000_000
 """Of the grammar's text, where the workspace has no token files that suit the model."""
 PLAIN_SCORED = 32_768  # tokens of held-out plain text on which forgetting is measured
 CHECKPOINT_SECONDS = 120
+FAR_FROM_LEARNT = 0.5
+"""Bits per byte of held-out answers of the package's own conversations; models that know three quarters of them are below 0.2."""
 
 OnValidation = Callable[[GPT, int, Score], None]
 
@@ -274,3 +276,5 @@ def _hand_over(run: Run, workspace: Workspace, trainer: Trainer, plain: HeldOut 
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     forgotten = f"; plain text {before:.3f} before, {after:.3f} after ({(after / before - 1) * 100:+.1f} %)" if before and after else ""
     say(f"run {run.label}: {trainer.best:.3f} bits per byte on held-out answers (step {trainer.best_step:,}){forgotten}")
+    if run.settings()["chat"]["builtin"] and trainer.best > FAR_FROM_LEARNT:
+        say("note: that is far from learnt, so many answers will be nonsense. Give it more --minutes, or start from a model that was trained for longer")

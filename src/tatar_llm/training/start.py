@@ -53,6 +53,7 @@ OnValidation = Callable[[GPT, int, Score], None]
 VALIDATIONS = 40  # at most, in one run
 VALIDATION_SHARE = 0.02  # of the training time
 CHECKPOINT_SECONDS = 120
+FEW_STEPS, SMALL_STEP = 500, 4096  # steps below which, and tokens of a step above which, smaller steps are the better use of the time
 
 
 def train(
@@ -220,6 +221,8 @@ def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inpu
     if plan.seconds and seconds < 0.8 * plan.seconds:
         say(f"plan: more passes over so little text would only learn it by heart; more text would use the "
             f"{human_time(plan.seconds)} better (tatar-llm prepare --source fineweb2, or your own files)")  # fmt: skip
+    if plan.seconds and settings.max_iters < FEW_STEPS and plan.windows_per_step * config.block_size > SMALL_STEP:
+        say("plan: so few steps teach little; smaller ones (--batch_size 8), or no recipe, so that --minutes chooses the size too, teach more")
     if not plan.seconds and (seconds > LONG_HOURS * 3600 or passes > MOST_PASSES):
         say("plan: for something quicker, let it choose size and steps for the time you have: "
             "tatar-llm train --minutes 60")  # fmt: skip
