@@ -18,7 +18,7 @@ from tatar_llm.chat.generate import (
 )
 from tatar_llm.chat.strangers import made_up, stranger_turns, unknowable_turns
 from tatar_llm.chat.template import check_turns
-from tatar_llm.chat.wordings import chat_wordings, thinned
+from tatar_llm.chat.wordings import chat_wordings, disturbed
 from tatar_llm.grammar.facts import Fact, facts
 
 
@@ -66,9 +66,9 @@ def test_what_only_the_asker_knows() -> None:
     assert not made & kept
 
 
-def test_thinned_wordings_keep_their_subject() -> None:
+def test_disturbed_wordings_keep_their_subject() -> None:
     rng = random.Random(0)
-    made = [thinned("Кайсы су ул {s} елгасы коя торган?", rng) for _ in range(400)]
+    made = [disturbed("Кайсы су ул {s} елгасы коя торган?", rng) for _ in range(400)]
     assert all("{s}" in one.split() for one in made)
     assert 100 < sum(one != "Кайсы су ул {s} елгасы коя торган?" for one in made) < 300
 

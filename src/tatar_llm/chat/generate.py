@@ -14,7 +14,7 @@ from typing import Any
 from tatar_llm.chat.exchanges import exchanges
 from tatar_llm.chat.strangers import not_known, stranger_turns, unknowable_turns
 from tatar_llm.chat.template import Turn
-from tatar_llm.chat.wordings import chat_wordings, fill, proper, thinned
+from tatar_llm.chat.wordings import chat_wordings, disturbed, fill, proper
 from tatar_llm.grammar.facts import Fact, facts
 from tatar_llm.grammar.generate import blocks
 from tatar_llm.grammar.lexicon import Lemma, by_class
@@ -97,9 +97,9 @@ def trained_wordings(fact: Fact) -> list[str]:
 
 
 def trained_wording(fact: Fact, rng: random.Random) -> str:
-    """One of them, perhaps thinned, but never to the one kept back."""
+    """One of them, perhaps disturbed, but never to the one kept back."""
     chosen = rng.choice(trained_wordings(fact))
-    made = thinned(chosen, rng)
+    made = disturbed(chosen, rng)
     return chosen if _is_reserved(fact) and made == _of(fact)["ask"][-1] else made
 
 

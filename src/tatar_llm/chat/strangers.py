@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from tatar_llm.chat.template import Turn
-from tatar_llm.chat.wordings import chat_wordings, fill, proper, thinned
+from tatar_llm.chat.wordings import chat_wordings, disturbed, fill, proper
 from tatar_llm.grammar.facts import facts, wordings
 from tatar_llm.grammar.lexicon import by_class
 from tatar_llm.grammar.nouns import noun
@@ -31,7 +31,7 @@ def stranger_turns(rng: random.Random, unseen: bool = False) -> list[Turn]:
         return not_known(rng.choice(table[relation][f"{prefix}questions"]))
     listed = table[relation][f"{prefix}strangers"]
     subject = rng.choice(listed) if unseen or rng.random() > MADE_UP else made_up(relation, rng)
-    asked = rng.choice(table[relation]["unseen"]) if unseen else thinned(rng.choice(table[relation]["ask"]), rng)
+    asked = rng.choice(table[relation]["unseen"]) if unseen else disturbed(rng.choice(table[relation]["ask"]), rng)
     return not_known(fill(asked, s=proper(subject)))
 
 

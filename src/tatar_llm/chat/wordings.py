@@ -8,12 +8,13 @@ import tomllib
 from importlib import resources
 from typing import Any
 
+from tatar_llm.chat.exchanges import exchanges
+from tatar_llm.grammar.facts import facts
 from tatar_llm.grammar.generate import fact_word
-from tatar_llm.grammar.lexicon import lexicon
 from tatar_llm.grammar.templates import Filler, Pick
 
-THINNED, LEFT_OUT, REPLACED = 0.4, 0.25, 0.1
-"""Share of the questions that are thinned; of their words what is left out and what is replaced."""
+DISTURBED, LEFT_OUT, REPLACED, ADDED = 0.5, 0.2, 0.15, 0.1
+"""Share of the questions that are disturbed; of their words what is left out, replaced, followed by another."""
 
 
 @functools.cache
@@ -34,13 +35,13 @@ def fill(wording: str, **named: Pick) -> str:
     return filler.fill(wording)
 
 
-def thinned(wording: str, rng: random.Random) -> str:
-    """A wording as it is or, in `THINNED` of the cases, with words left out and replaced at random, its slots apart.
+def disturbed(wording: str, rng: random.Random) -> str:
+    """A wording as it is or, in `DISTURBED` of the cases, with words left out, replaced and added at random, its slots apart.
 
-    So a network learns by which words to answer, and to pass over words that it does not know. Only questions are thinned:
-    nobody learns to write them.
+    So a network learns by which words to answer, and to pass over the others. Only questions are disturbed: nobody learns to
+    write them.
     """
-    if rng.random() > THINNED:
+    if rng.random() > DISTURBED:
         return wording
     words = []
     for word in wording.split():
@@ -48,5 +49,16 @@ def thinned(wording: str, rng: random.Random) -> str:
         if "{" in word or chance > LEFT_OUT + REPLACED:
             words.append(word)
         elif chance < REPLACED:
-            words.append(rng.choice(lexicon()).word)
+            words.append(rng.choice(question_words()))
+        if rng.random() < ADDED:
+            words.append(rng.choice(question_words()))
     return " ".join(words)
+
+
+@functools.cache
+def question_words() -> tuple[str, ...]:
+    """Words of the questions written by hand, each as often as it stands there; no names, and nothing that facts are about."""
+    asked = [wording for one in exchanges() if not one.held_out for wordings, _ in one.turns for wording in wordings if wording != one.reserved]
+    about = tuple(word.lower() for fact in facts() for text in (fact.subject, fact.answer) for word in text.split())
+    words = [word.strip("?!.,:;…«»—()") for wording in asked for word in wording.split()[1:]]
+    return tuple(word for word in words if word.islower() and not word.startswith(about))
