@@ -36,6 +36,7 @@ import itertools
 import json
 import math
 import multiprocessing
+import signal
 import statistics
 import sys
 import tempfile
@@ -532,6 +533,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--table", action="store_true", help="only print what is there")
     parser.add_argument("--retry", action="store_true", help="try again what failed")
     args = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the pool takes its processes with it
     try:
         grid = read_grid(args.grid)
         if unknown := [name for name in args.only if name not in grid["questions"]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tatar_llm.config import (
+    ChatConfig,
     CorpusConfig,
     GPTConfig,
     TokenizerConfig,
@@ -20,7 +21,7 @@ from tatar_llm.config import (
 )
 from tatar_llm.errors import TatarLLMError, nearest
 
-KINDS = (CorpusConfig, TokenizerConfig, GPTConfig, TrainConfig)
+KINDS = (CorpusConfig, TokenizerConfig, GPTConfig, TrainConfig, ChatConfig)
 
 
 def recipe_file(folder: Path, text: str) -> str:

@@ -200,9 +200,9 @@ def test_any_lines_come_back_from_every_format(name: str, lines: list[str]) -> N
 def test_blocks_and_batches_change_nothing(raw: bytes, name: str, block: int, longest: int) -> None:
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "LONGEST_LINE", longest)
+        patch.setattr("tatar_llm.corpus.lines.LONGEST_LINE", longest)
         for size in (block, 1 << 16):
-            patch.setattr(readers, "BLOCK", size)
+            patch.setattr("tatar_llm.corpus.lines.BLOCK", size)
             patch.setattr(readers, "BATCH", size)
             try:
                 found.append(read(name, raw))
@@ -212,7 +212,7 @@ def test_blocks_and_batches_change_nothing(raw: bytes, name: str, block: int, lo
 
 
 def test_batches_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BLOCK", 100)
+    monkeypatch.setattr("tatar_llm.corpus.lines.BLOCK", 100)
     monkeypatch.setattr(readers, "BATCH", 300)
     (tmp_path / "a.txt").write_text("".join(f"{i} нче юл.\n" for i in range(500)), encoding="utf-8")
     sizes = [sum(len(line) for lines in batch for line in lines) for batch in read_batches(tmp_path / "a.txt")]
@@ -224,7 +224,7 @@ LONG = "Бүген урамда кар ява. Әни базарга китте!
 
 @pytest.mark.parametrize("name", ["a.txt", "blank.txt", "a.tar", "a.jsonl", "a.parquet"])
 def test_a_long_line_comes_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LONGEST_LINE", 500)
+    monkeypatch.setattr("tatar_llm.corpus.lines.LONGEST_LINE", 500)
     record = {"text": f"{LONG}\nсоңгы"}
     raw = {
         "a.tar": pack([LONG, "соңгы"], "w"), "a.jsonl": json.dumps(record).encode(),
@@ -244,7 +244,7 @@ def test_a_long_line_comes_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_a_cut_falls_between_words_or_at_least_letters(
     text: str, cuts: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "LONGEST_LINE", 500)
+    monkeypatch.setattr("tatar_llm.corpus.lines.LONGEST_LINE", 500)
     pieces = [line for line, in read("a.txt", f"1{text}".encode())]
     assert "".join(pieces) == f"1{text}"
     assert {len(piece.encode()) for piece in pieces[:-1]} <= cuts
@@ -279,8 +279,8 @@ def test_a_few_broken_bytes_do_not_spoil_a_file(good: int, bad: int) -> None:
 
 
 def test_what_is_not_utf8_is_refused_before_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(readers, "JUDGED_FROM", 200)
-    monkeypatch.setattr(readers, "BLOCK", 100)
+    monkeypatch.setattr("tatar_llm.corpus.lines.JUDGED_FROM", 200)
+    monkeypatch.setattr("tatar_llm.corpus.lines.BLOCK", 100)
     file = tmp_path / "a.txt"
     file.write_bytes("Бүген урамда кар ява.\n".encode("koi8-r", "replace") * 100_000)
     read_lines = 0
@@ -302,7 +302,7 @@ def test_utf16_as_windows_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         assert read("a.txt", mark + text.encode(encoding)) == [["Бу файл"], ["У+0A0A: \u0a0a 😀"]]
     assert read("a.txt", b"\xff\xfe" + "а\n\nб".encode("utf-16-le") + b"\0") == [["а"], ["б\ufffd"]]
-    monkeypatch.setattr(readers, "LONGEST_LINE", 60)
+    monkeypatch.setattr("tatar_llm.corpus.lines.LONGEST_LINE", 60)
     assert read("a.txt", ("а\n" + "…" * 25 + "\nб").encode("utf-16")) == [["а"], ["…" * 20], ["…" * 5], ["б"]]
 
 
@@ -383,7 +383,7 @@ def test_a_member_that_claims_to_be_endless_is_not_sought() -> None:
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.xz", "a.jsonl.gz", "a.tar.gz", "a.tar.xz"])
 def test_a_bomb_is_not_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BOMB_SLACK", 1 << 20)
+    monkeypatch.setattr("tatar_llm.corpus.unpacking.BOMB_SLACK", 1 << 20)
     compress = gzip.compress if name.endswith("gz") else lzma.compress
     raw = pack([" " * (16 << 20)], "w") if ".tar" in name else b" " * (16 << 20)
     with pytest.raises(TatarLLMError, match="no text: it unpacks to more than 200 times its size"):

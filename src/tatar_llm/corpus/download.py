@@ -7,20 +7,32 @@ import os
 import random
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tatar_llm import console
 from tatar_llm.corpus.lock import only_one
+from tatar_llm.corpus.wanted import (
+    Refused,
+    Wanted,
+    Wrong,
+    aside,
+    check_head,
+    check_whole,
+    forget,
+    origin_path,
+    read_origin,
+    remembered,
+    verified,
+    write_lock,
+)
 from tatar_llm.errors import TatarLLMError, explain_os_error
-from tatar_llm.workspace import read_json, sha256_file, write_json
+from tatar_llm.workspace import sha256_file, write_json
 
 CHUNK = 1 << 18
 """Bytes read at a time; a connection that brought as much was worth while, however it ended."""
-MAGIC = {"gzip": b"\x1f\x8b", "parquet": b"PAR1"}
 BUSY = (429, 500, 502, 503, 504)
 Found = TypeVar("Found")
 
@@ -31,14 +43,6 @@ class SourceUnavailable(TatarLLMError):
 
 class NoAnswer(Exception):
     """Nothing came in the time given."""
-
-
-class _Refused(Exception):
-    """The answer is not the file: the next mirror is asked. What came from others is kept."""
-
-
-class _Wrong(_Refused):
-    """What arrived is not the file, or not the version of which a part is here."""
 
 
 class _Lost(Exception):
@@ -66,27 +70,6 @@ class Patience:
 PATIENCE = Patience()
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A file to fetch and what is known of it."""
-
-    name: str
-    """What messages call it."""
-    file: str
-    """Its name in the folder."""
-    urls: tuple[str, ...]
-    """Where it may lie, in the order in which to ask."""
-    bytes: int | None = None
-    sha256: str | None = None
-    """None: the first download is trusted and recorded."""
-    kind: str = "gzip"
-    """gzip or parquet: how the file must begin, and how the whole is checked where no SHA-256 is known."""
-    token: str = field(default="", repr=False)
-    """Shown to the hosts of `urls`, not to those they redirect to."""
-    denied: str = ""
-    """What the user can do about an answer 401 or 403."""
-
-
 def fetch(wanted: Wanted, folder: Path, patience: Patience = PATIENCE) -> tuple[Path, dict[str, Any]]:
     """The verified file in `folder` and its lock {url, bytes, sha256, mtime_ns}; without network if it is there.
 
@@ -103,53 +86,21 @@ def fetch(wanted: Wanted, folder: Path, patience: Patience = PATIENCE) -> tuple[
     return target, lock
 
 
-def remembered(wanted: Wanted, folder: Path) -> dict[str, Any] | None:
-    """The lock of a file that was verified once and has not been touched since, or None."""
-    target = folder / wanted.file
-    lock = _read_lock(target)
-    if not lock or not target.is_file():
-        return None
-    state = target.stat()
-    same = lock.get("bytes") == state.st_size and lock.get("mtime_ns") == state.st_mtime_ns
-    return lock if same and lock.get("sha256") == (wanted.sha256 or lock.get("sha256")) else None
-
-
-def verified(wanted: Wanted, folder: Path) -> dict[str, Any] | None:
-    """The lock of a file that already lies in `folder` and is what it should be, or None. Hashes it once."""
-    target = folder / wanted.file
-    lock = remembered(wanted, folder)
-    if lock or not target.is_file():
-        return lock
-    lock = _read_lock(target)
-    should_be = wanted.sha256 or lock.get("sha256")
-    sha256 = sha256_file(target)
-    if should_be and sha256 != should_be:
-        console.say(f"{target} is not the file it should be (its SHA-256 differs): it is downloaded again")
-        return None
-    if not should_be:
-        try:
-            _check_whole(target, wanted.kind)
-        except _Refused as error:
-            console.say(f"{target} is {error}: it is downloaded again")
-            return None
-    return _write_lock(target, lock.get("url", ""), sha256)
-
-
 def _download(wanted: Wanted, target: Path, patience: Patience) -> dict[str, Any]:
     part = target.with_name(f"{target.name}.part")
     reasons = []
     for url in wanted.urls:
         try:
             sha256 = _from_mirror(wanted, url, part, patience)
-        except (_Refused, _Lost) as error:
+        except (Refused, _Lost) as error:
             reasons.append(f"{_host(url)}: {error}")
             if not _size(part):
-                _forget(part)
+                forget(part)
             continue
         os.replace(part, target)
-        _forget(part)
-        _forget(_aside(part))
-        return _write_lock(target, url, sha256)
+        forget(part)
+        forget(aside(part))
+        return write_lock(target, url, sha256)
     kept = ""
     if _size(part):
         kept = f"; the {console.human_bytes(_size(part))} that arrived are kept in {part} and the next try goes on from there"
@@ -168,19 +119,19 @@ def _from_mirror(wanted: Wanted, url: str, part: Path, patience: Patience) -> st
     inherited = _size(part)
     try:
         return _filled(wanted, url, part, patience)
-    except _Wrong:
+    except Wrong:
         if not inherited:
-            _forget(part)
+            forget(part)
             raise
     if _size(part) > inherited:
         os.truncate(part, inherited)
-    aside = _aside(part)
+    anew = aside(part)
     try:
-        sha256 = _filled(wanted, url, aside, patience)
-    except _Wrong:
-        _forget(aside)
+        sha256 = _filled(wanted, url, anew, patience)
+    except Wrong:
+        forget(anew)
         raise
-    os.replace(aside, part)
+    os.replace(anew, part)
     return sha256
 
 
@@ -188,9 +139,9 @@ def _filled(wanted: Wanted, url: str, part: Path, patience: Patience) -> str:
     _fill(wanted, url, part, patience)
     sha256 = sha256_file(part)
     if wanted.sha256 and sha256 != wanted.sha256:
-        raise _Wrong("the SHA-256 of what came is not the one published")
+        raise Wrong("the SHA-256 of what came is not the one published")
     if not wanted.sha256:
-        _check_whole(part, wanted.kind)
+        check_whole(part, wanted.kind)
     return sha256
 
 
@@ -242,7 +193,7 @@ def _attempt(wanted: Wanted, url: str, part: Path, patience: Patience, advance: 
     start = _size(part)
     # Where the SHA-256 is known it decides at the end, and a file may come in pieces from several mirrors. Where it is
     # not, the pieces must be of one version: the server is asked to send the rest only if its file is still the same.
-    origin = {} if wanted.sha256 else _read_origin(part)
+    origin = {} if wanted.sha256 else read_origin(part)
     same_url = origin.get("url") == url
     seen = origin.get("validator") if same_url else None
     headers = {"Range": f"bytes={start}-"} if start else {}
@@ -258,12 +209,12 @@ def _attempt(wanted: Wanted, url: str, part: Path, patience: Patience, advance: 
         other = bool(total and origin.get("total") and total != origin["total"])
         other = other or bool(seen and validator and seen != validator)
         if response.status == 416 or (other and not same_url):
-            raise _Wrong("the part that is here is not of the file that lies there")
+            raise Wrong("the part that is here is not of the file that lies there")
         if response.status == 200 or not other:
             begin = start if response.status == 206 else 0
             origin = {"url": url, "validator": validator, "total": total}
             return _receive(wanted, response, part, begin, other, origin, advance)
-    _forget(part)  # the file has changed there, and the server sends the new one's end: once more, from the beginning
+    forget(part)  # the file has changed there, and the server sends the new one's end: once more, from the beginning
     return _attempt(wanted, url, part, patience, advance)
 
 
@@ -273,22 +224,22 @@ def _checked_answer(wanted: Wanted, response: Any, start: int) -> int | None:
     if status in BUSY:
         raise _Lost(f"HTTP {status} {response.reason}", busy=True, wait=retry_after(headers))
     if status in (401, 403) and wanted.denied:
-        raise _Refused(f"HTTP {status} {response.reason}, {wanted.denied}")
+        raise Refused(f"HTTP {status} {response.reason}, {wanted.denied}")
     if status not in (200, 206, 416) or (status == 416 and not start):
-        raise _Refused(f"HTTP {status} {response.reason}")
+        raise Refused(f"HTTP {status} {response.reason}")
     if status != 416 and "html" in headers.get("Content-Type", "").lower():
-        raise _Refused("a web page came instead of the file")
+        raise Refused("a web page came instead of the file")
     if status == 206:
         begin = (headers.get("Content-Range") or "").removeprefix("bytes ").split("-")[0]
         if begin != str(start):
-            raise _Refused("the server sent another range than asked for")
+            raise Refused("the server sent another range than asked for")
     if status in (206, 416):
         total = _after_slash(headers.get("Content-Range"))
     else:
         length = headers.get("Content-Length")
         total = int(length) if length and length.isdigit() else None
     if wanted.bytes and total not in (None, wanted.bytes):
-        raise _Refused(f"the file has {total:,} bytes there instead of {wanted.bytes:,}")
+        raise Refused(f"the file has {total:,} bytes there instead of {wanted.bytes:,}")
     return total or wanted.bytes
 
 
@@ -305,16 +256,16 @@ def _receive(
     advance(done, total=total)
     chunk = _next(response)
     if not begin and chunk:
-        _check_head(chunk, wanted.kind)
+        check_head(chunk, wanted.kind)
     with _disk(part), open(part, "w+b" if anew or not part.exists() else "r+b") as file:
         while chunk:
             file.seek(done)
             here = file.read(len(chunk))
             if not chunk.startswith(here):
-                raise _Wrong("what came is not the file of which a part is here")
+                raise Wrong("what came is not the file of which a part is here")
             if here != chunk:
                 if not known:
-                    write_json(_origin_path(part), origin)
+                    write_json(origin_path(part), origin)
                     known = True
                 file.seek(done)
                 file.write(chunk)
@@ -324,7 +275,7 @@ def _receive(
         if total is not None and done < total:
             raise _Lost(f"the connection ended after {console.human_bytes(done)} of {console.human_bytes(total)}")
         if _size(part) > done:
-            raise _Wrong("the part that is here is longer than the file")
+            raise Wrong("the part that is here is longer than the file")
         file.flush()
         os.fsync(file.fileno())
 
@@ -422,75 +373,3 @@ def _disk(part: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TatarLLMError(f"the download cannot be written to {part}: {explain_os_error(error)}") from error
-
-
-# -- what is written beside a file ---------------------------------------------------------------------------------
-
-
-def _lock_path(target: Path) -> Path:
-    return target.with_name(f"{target.name}.lock.json")
-
-
-def _read_lock(target: Path) -> dict[str, Any]:
-    return _read(_lock_path(target))
-
-
-def _write_lock(target: Path, url: str, sha256: str) -> dict[str, Any]:
-    state = target.stat()
-    lock = {"url": url, "bytes": state.st_size, "sha256": sha256, "mtime_ns": state.st_mtime_ns}
-    write_json(_lock_path(target), lock)
-    return lock
-
-
-def _origin_path(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
-def _aside(part: Path) -> Path:
-    """Where a file is fetched anew while a part of it is kept."""
-    return part.with_name(f"{part.name}.anew")
-
-
-def _read_origin(part: Path) -> dict[str, Any]:
-    """{url, validator, total} of the part's newest piece; validator is the ETag, or the date, of the whole file."""
-    return _read(_origin_path(part))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        found = read_json(path)
-        return found if isinstance(found, dict) else {}
-    return {}
-
-
-def _forget(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _origin_path(part).unlink(missing_ok=True)
-
-
-# -- whether it is what it should be -------------------------------------------------------------------------------
-
-
-def _check_head(chunk: bytes, kind: str) -> None:
-    if chunk.lstrip().startswith(b"<"):
-        raise _Refused("a web page came instead of the file")
-    if not chunk.startswith(MAGIC[kind][: len(chunk)]):
-        raise _Refused(f"what came is not a {kind} file")
-
-
-def _check_whole(path: Path, kind: str) -> None:
-    """Where no checksum is published, gzip's own must hold: unpack once without keeping anything. Parquet has none."""
-    if kind == "parquet":
-        with open(path, "rb") as file:
-            whole = file.read(4) == MAGIC[kind] and file.seek(-4, os.SEEK_END) and file.read(4) == MAGIC[kind]
-        if not whole:
-            raise _Wrong("a damaged parquet file")
-        return
-    import gzip
-
-    try:
-        with gzip.open(path) as file:
-            while file.read(1 << 20):
-                pass
-    except (OSError, EOFError, zlib.error) as error:
-        raise _Wrong(f"a damaged archive ({error})") from None

@@ -17,14 +17,13 @@ from tatar_llm.corpus.download import (
     BUSY,
     Patience,
     SourceUnavailable,
-    Wanted,
     fetch,
     pause,
-    remembered,
     retry_after,
     within,
 )
 from tatar_llm.corpus.sources import HUB_URL, Shards
+from tatar_llm.corpus.wanted import Wanted, remembered
 from tatar_llm.errors import TatarLLMError, nearest
 from tatar_llm.workspace import read_json, write_json
 

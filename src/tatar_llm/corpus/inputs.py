@@ -11,9 +11,11 @@ from pathlib import Path
 from tatar_llm import console
 from tatar_llm.config import DEFAULT_SOURCE, CorpusConfig
 from tatar_llm.corpus.clean import Tally
-from tatar_llm.corpus.download import Patience, SourceUnavailable, Wanted, fetch
-from tatar_llm.corpus.readers import blocks, decode, layout, read_batches
+from tatar_llm.corpus.download import Patience, SourceUnavailable, fetch
+from tatar_llm.corpus.lines import decode
+from tatar_llm.corpus.readers import blocks, layout, read_batches
 from tatar_llm.corpus.sources import Local, Remote, Sample, Shards, Source, leipzig_urls
+from tatar_llm.corpus.wanted import Wanted
 from tatar_llm.errors import TatarLLMError
 from tatar_llm.grammar.generate import documents, fingerprint
 from tatar_llm.languages import Language

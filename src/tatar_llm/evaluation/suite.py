@@ -40,7 +40,6 @@ LIGHT_TOKENS = 100_000
 """Held-out tokens that the light suite scores at most."""
 CONTINUATIONS = 50
 TYPED_WORDS = {"light": 150, "full": 600}
-SUITES = ("light", "full")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tatar_llm.console import say
-from tatar_llm.corpus.download import Wanted, verified
+from tatar_llm.corpus.wanted import Wanted, verified
 from tatar_llm.errors import TatarLLMError, explain_os_error
 from tatar_llm.workspace import Workspace, sha256_file
 
