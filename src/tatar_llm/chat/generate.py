@@ -24,6 +24,7 @@ from tatar_llm.grammar.templates import Filler, Pick
 WORD_SHARE, SUM_SHARE, STRANGER_SHARE, UNKNOWABLE_SHARE = 0.12, 0.08, 0.2, 0.12
 """Of each kind in proportion to the conversations about facts and by hand together."""
 FRAME_SHARE, ASIDE_SHARE = 0.3, 0.12
+"""Of all questions: with a few words before (after: half as many), with a sentence in front that is beside them."""
 RESERVED_STRANGERS = 30
 """Questions without an answer among the held-out answers."""
 QUESTION_WORDS = frozenset(["Нәрсә", "Кем", "Ничек", "Нинди", "Кайсы", "Кайда", "Кая", "Ничә", "Күпме", "Нигә", "Кайчан"])

@@ -18,6 +18,8 @@ MADE_UP = 0.6
 """Share of the subjects that are made up where a list could be taken."""
 TITLES = ("nature", "tree", "bird", "house_part", "building", "weather", "flower", "furniture")
 CELEBRATED = ("profession", "animal", "bird", "tree", "vehicle", "instrument")
+POSSESSED = frozenset({"holiday", "colour"})
+"""Relations whose made-up subjects end in a possessive ending: урманчылар көне, апамның шәле."""
 OWNED = ("clothing", "supplies", "dish", "tool", "furniture", "vehicle")
 
 
@@ -30,9 +32,10 @@ def stranger_turns(rng: random.Random, unseen: bool = False) -> list[Turn]:
     if relation == "how_many_unknown":
         return not_known(rng.choice(table[relation][f"{prefix}questions"]))
     listed = table[relation][f"{prefix}strangers"]
-    subject = rng.choice(listed) if unseen or rng.random() > MADE_UP else made_up(relation, rng)
+    invented = not unseen and rng.random() <= MADE_UP
+    subject = made_up(relation, rng) if invented else rng.choice(listed)
     asked = rng.choice(table[relation]["unseen"]) if unseen else disturbed(rng.choice(table[relation]["ask"]), rng)
-    return not_known(fill(asked, s=proper(subject)))
+    return not_known(fill(asked, s=proper(subject, possessed=invented and relation in POSSESSED)))
 
 
 def unknowable_turns(rng: random.Random) -> list[Turn]:

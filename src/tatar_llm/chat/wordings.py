@@ -23,9 +23,9 @@ def chat_wordings() -> dict[str, Any]:
     return tomllib.loads(resources.files("tatar_llm.chat").joinpath("wordings.toml").read_text(encoding="utf-8"))
 
 
-def proper(text: str) -> Pick:
-    """A subject or an answer, to be declined."""
-    return fact_word(text, possessed=text in chat_wordings()["possessed"])
+def proper(text: str, possessed: bool = False) -> Pick:
+    """A subject or an answer, to be declined; `possessed`, as those listed are: it has its possessive ending."""
+    return fact_word(text, possessed=possessed or text in chat_wordings()["possessed"])
 
 
 def fill(wording: str, **named: Pick) -> str:
