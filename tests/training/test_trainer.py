@@ -455,6 +455,14 @@ def train(workspace: Workspace, *more: str) -> int:
     return main(["train", "--workspace", str(workspace.root), *FLAGS, *more])
 
 
+def test_few_steps_for_the_time_are_told(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "without a recipe or size, --minutes chooses one that learns more"
+    assert main(["train", "--workspace", str(workspace.root), "--device", "cpu", "--recipe", "tiny", "--block_size", "16", "--minutes", "0.02"]) == 0
+    assert told in capsys.readouterr().err
+    assert main(["train", "--workspace", str(workspace.root), "--device", "cpu", "--block_size", "16", "--minutes", "0.02"]) == 0
+    assert told not in capsys.readouterr().err
+
+
 def interrupted_training(workspace: Workspace, send: Callable[[subprocess.Popen], None]) -> tuple[int, str]:
     """Start a training in a process, wait for its first checkpoint, do something to it; exit code and last words."""
     command = [sys.executable, "-c", SLOW_TRAINING, "train", "--workspace", str(workspace.root), *FLAGS]

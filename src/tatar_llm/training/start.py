@@ -53,7 +53,7 @@ OnValidation = Callable[[GPT, int, Score], None]
 VALIDATIONS = 40  # at most, in one run
 VALIDATION_SHARE = 0.02  # of the training time
 CHECKPOINT_SECONDS = 120
-FEW_STEPS, SMALL_STEP = 500, 4096  # steps below which, and tokens of a step above which, smaller steps are the better use of the time
+FEW_STEPS = 500  # of a network that the user chose: a smaller one learns more in the same time (docs/results.md, an hour of base)
 
 
 def train(
@@ -114,7 +114,7 @@ def _begin(
             per_step = settings.batch_size * settings.gradient_accumulation_steps * config.block_size
             settings = dataclasses.replace(settings, max_iters=max(10, tokens // per_step))
     plan = _make_plan(settings, config, execution, flops, minutes, unique).among(world)
-    _announce(config, settings, plan, inputs, flops)
+    _announce(config, settings, plan, inputs, flops, free_size)
     peak = measure_peak(execution)
     record = _settings_record(name, config, settings, plan, inputs) | {"peak_flops": peak}
     return new_run(workspace, settings.name or name, record), config, settings, plan, peak
@@ -201,7 +201,7 @@ def _fit_plan_to_machine(plan: Plan) -> Plan:
     return plan
 
 
-def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inputs, flops: float) -> None:
+def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inputs, flops: float, free_size: bool) -> None:
     say(f"attention: {_attention(config, plan)}")
     tokens = _planned_tokens(config, settings, plan)
     seconds = tokens * config.flops_per_token() / flops
@@ -221,8 +221,8 @@ def _announce(config: GPTConfig, settings: TrainConfig, plan: Plan, inputs: Inpu
     if plan.seconds and seconds < 0.8 * plan.seconds:
         say(f"plan: more passes over so little text would only learn it by heart; more text would use the "
             f"{human_time(plan.seconds)} better (tatar-llm prepare --source fineweb2, or your own files)")  # fmt: skip
-    if plan.seconds and settings.max_iters < FEW_STEPS and plan.windows_per_step * config.block_size > SMALL_STEP:
-        say("plan: so few steps teach little; smaller ones (--batch_size 8), or no recipe, so that --minutes chooses the size too, teach more")
+    if plan.seconds and not free_size and settings.max_iters < FEW_STEPS:
+        say("plan: so few steps teach such a network little; without a recipe or size, --minutes chooses one that learns more in this time")
     if not plan.seconds and (seconds > LONG_HOURS * 3600 or passes > MOST_PASSES):
         say("plan: for something quicker, let it choose size and steps for the time you have: "
             "tatar-llm train --minutes 60")  # fmt: skip
