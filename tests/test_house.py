@@ -18,7 +18,7 @@ from tatar_llm.config import load_recipe, recipe_names
 PACKAGE = Path(tatar_llm.__file__).parent
 ROOT = PACKAGE.parents[1]
 ROOMS = ("grammar", "corpus", "tokenizer", "model", "training", "generation", "chat", "evaluation", "export", "serving")
-BASE = {"config", "workspace", "device", "console", "errors", "languages"}
+BASE = {"config", "workspace", "device", "console", "errors", "waiting", "languages"}
 TOP = {"__init__", "__main__", "cli", "commands", "doctor", "pipeline"}
 DOORS = ("01_prepare_data.py", "02_train_tokenizer.py", "03_train.py", "quick_test.py", "app.py", "model.py", "utils.py")
 FILES = sorted(PACKAGE.rglob("*.py"))

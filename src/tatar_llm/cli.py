@@ -233,7 +233,7 @@ def _count(text: str) -> int:
 def parse(argv: Sequence[str], prog: str = "tatar-llm") -> argparse.Namespace:
     """Parse arguments; ``--n-layer`` and ``--n_layer`` are the same."""
     parser = build_parser(prog)
-    normal = []
+    normal: list[str] = []
     for place, argument in enumerate(argv):
         if argument == "--":
             normal.extend(argv[place:])

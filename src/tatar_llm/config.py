@@ -357,7 +357,7 @@ def field_names(kind: type) -> list[str]:
 
 def from_values(kind: type[Config], values: dict[str, Any], where: str) -> Config:
     """Build a settings object from plain values, checking names and types."""
-    types = field_types(kind)
+    types = field_types(typing.cast(type, kind))
     for key, value in values.items():
         if key not in types:
             raise TatarLLMError(f"{where}: unknown setting {key!r}{nearest(key, types)}")
@@ -389,6 +389,7 @@ def field_help(kind: type) -> dict[str, str]:
         and isinstance(field.target, ast.Name)
         and isinstance(note, ast.Expr)
         and isinstance(note.value, ast.Constant)
+        and isinstance(note.value.value, str)
     }
 
 

@@ -7,11 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 
 def use_utf8() -> None:
     """Tatar letters must reach any terminal or pipe, whatever code page Windows has set."""
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(encoding="utf-8", errors="replace")
 
@@ -66,7 +68,7 @@ def human_time(seconds: float) -> str:
 
 @contextlib.contextmanager
 def progress(
-    description: str, total: float | None, unit: str = "", start: float = 0
+    description: str, total: float | None, unit: str = "", start: int = 0
 ) -> Iterator[Callable[..., None]]:
     """A progress bar on a terminal, a line every ten seconds elsewhere.
 
@@ -81,7 +83,7 @@ def progress(
         yield from _lines(description, total, unit, start)
 
 
-def _bar(description: str, total: float | None, unit: str, start: float) -> Iterator[Callable[..., None]]:
+def _bar(description: str, total: float | None, unit: str, start: int) -> Iterator[Callable[..., None]]:
     from rich import progress as rich_progress
     from rich.console import Console
 
@@ -95,12 +97,12 @@ def _bar(description: str, total: float | None, unit: str, start: float) -> Iter
         task = bar.add_task(description, total=total, completed=start, note="")
 
         def advance(done: float, note: str = "", total: float | None = None) -> None:
-            bar.update(task, completed=done, note=note, **({} if total is None else {"total": total}))
+            bar.update(task, completed=done, total=total, note=note)
 
         yield advance
 
 
-def _lines(description: str, total: float | None, unit: str, start: float) -> Iterator[Callable[..., None]]:
+def _lines(description: str, total: float | None, unit: str, start: int) -> Iterator[Callable[..., None]]:
     started = last = time.monotonic()
     goal = total
 

@@ -12,7 +12,7 @@ from tokenizers import pre_tokenizers
 
 from tatar_llm.config import TokenizerConfig
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.tokenizer import SPECIAL_TOKENS, encode_corpus, encode_text, load_tokenizer, train_tokenizer
+from tatar_llm.tokenizer import SPECIAL_TOKENS, encode_corpus, encode_text, load_tokenizer, train, train_tokenizer
 from tatar_llm.workspace import Workspace, read_json, write_json, write_text
 
 
@@ -77,6 +77,19 @@ def test_never_more_tokens_than_asked_for(unigram: tuple, tmp_path: Path, size: 
     assert [tokenizer.id_to_token(number) for number in range(16)] == list(SPECIAL_TOKENS)
     text = "Әби бүген <eos> 😀\x00"
     assert tokenizer.decode(encode_text(tokenizer, text), skip_special_tokens=False) == text
+
+
+def test_of_a_large_text_a_part_is_learnt_from(unigram: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = unigram[0].train_text
+    config = TokenizerConfig(vocab_size=300, type="unigram", train_file=str(text), output_dir=str(tmp_path / "part"))
+    whole = train_tokenizer(config, Workspace(tmp_path))["fingerprint"]
+    monkeypatch.setattr(train, "UNIGRAM_BYTES", text.stat().st_size // 4)
+    assert train_tokenizer(config, Workspace(tmp_path))["fingerprint"] != whole
+    assert "from 25% of the lines of" in capsys.readouterr().err
+    lines = text.read_text(encoding="utf-8").splitlines(keepends=True)
+    part = list(train._lines(text, 0.25))
+    assert part == lines[3::4], "evenly spread"
+    assert list(train._lines(text)) == lines
 
 
 def test_a_lone_surrogate_does_not_stop_anything(unigram: tuple) -> None:

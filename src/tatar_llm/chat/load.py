@@ -96,8 +96,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise TatarLLMError(f"{path}, line {line}: not UTF-8") from error
+        number = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise TatarLLMError(f"{path}, line {number}: not UTF-8") from error
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)

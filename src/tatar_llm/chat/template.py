@@ -60,7 +60,13 @@ def need_chat_tokens(tokenizer: Tokenizer) -> None:
 
 def end_id(tokenizer: Tokenizer) -> int:
     """The id that ends a turn."""
-    return tokenizer.token_to_id(END)
+    return _mark_id(tokenizer, END)
+
+
+def _mark_id(tokenizer: Tokenizer, mark: str) -> int:
+    number = tokenizer.token_to_id(mark)
+    assert number is not None  # need_chat_tokens was asked before
+    return number
 
 
 def check_turns(turns: Sequence[Turn]) -> str:
@@ -88,7 +94,7 @@ def encode_turn(tokenizer: Tokenizer, turn: Turn) -> tuple[list[int], list[bool]
     """Ids of one turn, and which of them the assistant has to learn to say."""
     said = [*encode_text(tokenizer, turn.text.strip()), end_id(tokenizer)]
     learnt = turn.role == "assistant"
-    return [tokenizer.token_to_id(f"<|{turn.role}|>"), *said], [False, *([learnt] * len(said))]
+    return [_mark_id(tokenizer, f"<|{turn.role}|>"), *said], [False, *([learnt] * len(said))]
 
 
 def encode_turns(
@@ -126,7 +132,7 @@ def prompt_ids(tokenizer: Tokenizer, tok_config: dict[str, Any], turns: Sequence
     need_chat_tokens(tokenizer)
     if not turns:
         raise TatarLLMError("a conversation without a turn: there is nothing to answer")
-    answer = tokenizer.token_to_id("<|assistant|>")
+    answer = _mark_id(tokenizer, "<|assistant|>")
     found = encode_turns(tokenizer, tok_config, turns, room - 1)
     if found is None:
         last, _ = encode_turn(tokenizer, turns[-1])

@@ -93,7 +93,7 @@ def finetune(
     facts = load_model_file(place.model)
     if facts.get("chat"):
         say(f"{place.name} is a chat model already; it goes on learning from where it stands")
-    record = {
+    record: dict[str, Any] = {
         "kind": CHAT, "recipe": CHAT, "base": place.name, "chat": as_dict(config), "train": as_dict(settings), "minutes": minutes,
         "corpus": facts.get("corpus") or "unknown text", "language": facts.get("language") or "tat",
         "fallback": facts.get("fallback") or "", "generated_bytes": facts.get("generated_bytes") or 0, "baselines": {},

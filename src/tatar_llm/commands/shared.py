@@ -30,7 +30,7 @@ def corpus_config(args: argparse.Namespace) -> CorpusConfig:
 
 def chosen_recipe(args: argparse.Namespace) -> Recipe:
     """The recipe, with what the user set on the command line."""
-    overrides = {}
+    overrides: dict[str, Any] = {}
     for kind in (TokenizerConfig, GPTConfig, TrainConfig):
         overrides |= given(args, kind)
     return load_recipe(args.recipe or args.default_recipe, overrides)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tatar_llm import console
 from tatar_llm.corpus.lock import only_one
@@ -29,20 +28,16 @@ from tatar_llm.corpus.wanted import (
     write_lock,
 )
 from tatar_llm.errors import TatarLLMError, explain_os_error
+from tatar_llm.waiting import within
 from tatar_llm.workspace import sha256_file, write_json
 
 CHUNK = 1 << 18
 """Bytes read at a time; a connection that brought as much was worth while, however it ended."""
 BUSY = (429, 500, 502, 503, 504)
-Found = TypeVar("Found")
 
 
 class SourceUnavailable(TatarLLMError):
     """A source could not be fetched: no network, a wrong answer, a damaged file."""
-
-
-class NoAnswer(Exception):
-    """Nothing came in the time given."""
 
 
 class _Lost(Exception):
@@ -287,39 +282,6 @@ def _next(response: Any) -> bytes:
         return response.read1(CHUNK)
     except (OSError, HTTPException, ValueError) as error:
         raise _Lost(_reason(error)) from None
-
-
-def within(seconds: float, work: Callable[[], Found]) -> Found:
-    """What `work` returns or raises, or NoAnswer after so many seconds.
-
-    It runs in a thread of its own because looking up a name cannot be given a time limit, and a host with several
-    addresses would wait the limit for each.
-    """
-    result: list[Any] = []
-    lock = threading.Lock()
-    late = False
-
-    def run() -> None:
-        try:
-            found: Any = (True, work())
-        except Exception as error:  # carried over to the waiting thread
-            found = (False, error)
-        with lock:
-            if late and hasattr(found[1], "close"):
-                found[1].close()
-            result.append(found)
-
-    thread = threading.Thread(target=run, daemon=True, name="tatar-llm-network")
-    thread.start()
-    thread.join(seconds)
-    with lock:
-        late = not result
-    if late:
-        raise NoAnswer(f"no answer within {seconds:g} s")
-    good, found = result[0]
-    if not good:
-        raise found
-    return found
 
 
 def _open(wanted: Wanted, url: str, headers: dict[str, str], patience: Patience) -> Any:

@@ -45,8 +45,8 @@ def explain(line: str, config: CorpusConfig, workspace: Workspace, overlap: Over
         if found:
             kept = False
             break
-    if kept and overlap and (name := overlap.find(line)):
-        steps.append({"step": "evaluation text", "does": f"dropped: shares words in a row with {name}", "line": line})
+    if kept and overlap and (text := overlap.find(line)):
+        steps.append({"step": "evaluation text", "does": f"dropped: shares words in a row with {text}", "line": line})
         kept = False
     where = next((path.name for path in (workspace.train_text, workspace.val_text) if kept and _holds(path, line)), None)
     return {"line": given, "steps": steps, "kept": kept, "result": line if kept else None, "where": where}

@@ -20,11 +20,11 @@ from tatar_llm.corpus.download import (
     fetch,
     pause,
     retry_after,
-    within,
 )
 from tatar_llm.corpus.sources import HUB_URL, Shards
 from tatar_llm.corpus.wanted import Wanted, remembered
 from tatar_llm.errors import TatarLLMError, nearest
+from tatar_llm.waiting import within
 from tatar_llm.workspace import read_json, write_json
 
 LIST = "shards.json"

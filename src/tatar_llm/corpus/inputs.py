@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -34,7 +34,7 @@ class Input:
     kind: str
     """"line" or "blank": see readers.layout."""
     sha256: str
-    batches: Callable[[], Iterator[list[list[str]]]]
+    batches: Callable[[], Generator[list[list[str]], None, None]]
     """Its documents, each a list of lines, gathered in lists of about 1 MiB."""
     where: dict[str, str] = field(default_factory=dict)
     generated: bool = False
@@ -88,7 +88,7 @@ def _shards(source: Shards, workspace: Workspace, limit_bytes: int, patience: Pa
 def _files(name: str, paths: list[Path], digest: str, where: dict[str, str]) -> Input:
     kind = layout(paths[0])
 
-    def batches() -> Iterator[list[list[str]]]:
+    def batches() -> Generator[list[list[str]], None, None]:
         for path in paths:
             yield from read_batches(path, kind)
 
@@ -105,7 +105,7 @@ def _handwritten(sample: Sample) -> Input:
     if not texts:
         raise TatarLLMError("the package holds no sample texts: install it again, or give --source PATH")
 
-    def batches() -> Iterator[list[list[str]]]:
+    def batches() -> Generator[list[list[str]], None, None]:
         for name, raw in texts.items():
             yield list(blocks(decode(raw, name, 0).split("\n")))
 
@@ -114,7 +114,7 @@ def _handwritten(sample: Sample) -> Input:
 
 
 def _generated(size: int) -> Input:
-    def batches() -> Iterator[list[list[str]]]:
+    def batches() -> Generator[list[list[str]], None, None]:
         found = documents(size)
         while batch := list(itertools.islice(found, GENERATED_BATCH)):
             yield batch

@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Container, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tatar_llm.corpus.lines import bounded, text_of, whole_lines
 from tatar_llm.corpus.unpacking import BLOCK, HEAD, PARQUET, describe, file_kind, opened, reading
@@ -130,9 +130,10 @@ def _text_lines(path: Path, *, numbered: bool = False, longest: int = 0) -> Iter
 
 
 def _tar_lines(path: Path) -> Iterator[list[str]]:
-    with opened(path) as packed, tarfile.open(fileobj=packed, mode="r|", bufsize=BLOCK) as archive:
+    with opened(path) as packed, tarfile.open(fileobj=cast(Any, packed), mode="r|", bufsize=BLOCK) as archive:
         for member in iter(archive.next, None):
-            archive.members.clear()  # it remembers every one: millions of empty files would fill the memory
+            # it remembers every one: millions of empty files would fill the memory
+            archive.members.clear()  # type: ignore[attr-defined]
             packed.check(archive.offset)  # a member that claims 2^80 bytes: tarfile would seek its end for ages
             if _is_sentences(member):
                 file = archive.extractfile(member)

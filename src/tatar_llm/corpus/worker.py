@@ -13,11 +13,12 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 
@@ -216,7 +217,7 @@ def _edges(sizes: list[int]) -> list[int]:
 # -- several processes -------------------------------------------------------------------------------------------
 
 
-def clean_batches(batches: Iterable[Batch], job: Job) -> Iterator[Cleaned]:
+def clean_batches(batches: Iterable[Batch], job: Job) -> Generator[Cleaned, None, None]:
     """Each batch cleaned, in order. Uses `config.processes` processes, all cores where it is 0, none for little text.
 
     Raises TatarLLMError when a process dies, for example because the memory is full.
@@ -260,8 +261,13 @@ def _begin(job: Job) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _worker = Worker(job)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _clean(batch: Batch) -> Cleaned:

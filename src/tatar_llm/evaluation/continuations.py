@@ -30,7 +30,7 @@ def held_out_prompts(text: str, count: int) -> list[tuple[str, str]]:
             for start in range(0, len(parts) - PROMPT_WORDS - TRUE_WORDS + 1, PROMPT_WORDS + TRUE_WORDS):
                 middle = start + PROMPT_WORDS
                 found.append((" ".join(parts[start:middle]), " ".join(parts[middle : middle + TRUE_WORDS])))
-    places = np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)) if found else []
+    places: list[int] = np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).astype(int)).tolist() if found else []
     return [found[place] for place in places]
 
 
@@ -51,8 +51,8 @@ def continuations(
     try:
         import sacrebleu
     except ImportError:
-        sacrebleu = None
-    if sacrebleu is not None:
+        pass
+    else:
         chrf, bleu = sacrebleu.CHRF(word_order=2), sacrebleu.BLEU(effective_order=True)
         for name, title, metric in (("chrf", "chrF++ against the true continuation", chrf), ("bleu", "BLEU against it", bleu)):
             scores = [metric.sentence_score(row["continuation"], [row["true"]]).score for row in made]

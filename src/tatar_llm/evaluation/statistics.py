@@ -44,6 +44,7 @@ class Measure:
 def bootstrap(values: Sequence[float] | np.ndarray, clusters: Sequence[Any] | None = None) -> tuple[float, float] | None:
     """95 % interval of the mean, drawing items (or whole clusters of them) with replacement (Efron 1979)."""
     values = np.asarray(values, dtype=float)
+    sizes: np.ndarray
     if clusters is not None:
         _, where = np.unique(np.asarray(clusters), return_inverse=True)
         sums, sizes = np.bincount(where, weights=values), np.bincount(where)
@@ -67,8 +68,8 @@ def share(
         raise ValueError(f"{name}: nothing was measured")
     parts = {}
     if kinds is not None:
-        kinds = np.asarray(kinds)
-        parts = {str(kind): float(right[kinds == kind].mean()) for kind in dict.fromkeys(kinds.tolist())}
+        names = np.asarray(kinds)
+        parts = {str(kind): float(right[names == kind].mean()) for kind in dict.fromkeys(names.tolist())}
     return Measure(
         name, title, float(right.mean()), len(right), bootstrap(right, clusters), chance, parts=parts,
         outcomes=tuple(right.tolist()), **rest,

@@ -171,7 +171,8 @@ def compare_tokenizers(
     if texts.language != "tat":
         say(f"morpheme ends are left out: {no_morphemes(texts.language)}")
     kept = Kept(workspace.comparison / "rows.jsonl")
-    rows, encoded = [], []
+    rows: list[dict[str, Any]] = []
+    encoded: list[Encoded] = []
     for candidate in candidates:
         tokenizer, config, made_from = _learn(workspace, candidate, texts, min_frequency)
         if made_from in [row["made_from"] for row in rows]:

@@ -148,7 +148,7 @@ def hf_tokenizer(tokenizer: Tokenizer, tok_config: dict[str, Any]) -> dict[str, 
 
 def hf_generation(source: Source) -> dict[str, Any]:
     """generation_config.json; an answer ends at <|end|>."""
-    found = GENERATION | _special_ids(source.tok_config)
+    found: dict[str, Any] = GENERATION | _special_ids(source.tok_config)
     if source.chat:
         found |= {"eos_token_id": [source.tok_config["eos_token_id"], end_id(source.tokenizer)], "temperature": TEMPERATURE, "max_new_tokens": ANSWER_TOKENS}
     return found

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 
 from tatar_llm import __version__
 from tatar_llm.console import human_bytes, say
-from tatar_llm.corpus.download import PATIENCE, Patience, within
+from tatar_llm.corpus.download import PATIENCE, Patience
 from tatar_llm.corpus.hub import site
 from tatar_llm.errors import TatarLLMError, UsageError
 from tatar_llm.export.hf import export_hf
 from tatar_llm.export.record import Record, read_record
 from tatar_llm.model.stock import MARKER
 from tatar_llm.training.runs import ModelPlace
+from tatar_llm.waiting import within
 from tatar_llm.workspace import Workspace, read_json, sha256_file
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
@@ -90,7 +91,7 @@ def publish(
         folder = export_hf(
             workspace, place, str(Path(temporary) / "hf"), dtype=wanted.dtype, repo=wanted.repo, licence=wanted.licence
         )
-        files = [
+        files: list[dict[str, Any]] = [
             {"path": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in sorted(folder.iterdir())
         ]
         say(f"{place.name} -> {wanted.repo}, {'public' if public else 'private'}: {len(files)} files, "

@@ -130,6 +130,7 @@ def write_onnx(file: Path, model: GPT, dtype: str = "f32") -> None:
             input_names=["ids", "past_keys", "past_values"], output_names=["logits", "keys", "values"],
         )  # fmt: skip
         whole = file if dtype == "f32" else file.with_name("whole.onnx")
+        assert program is not None  # with dynamo there is one
         program.save(whole, external_data=False)
         if dtype == "int8":
             from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -129,7 +129,7 @@ def _report(workspace: Workspace, place: ModelPlace, facts: dict[str, Any]) -> d
         )  # fmt: skip
 
     found = [_read(workspace.reports / "report.json"), *_list(_read(workspace.reports / "comparison.json").get("models"))]
-    report = next(filter(mine, found), {})
+    report: dict[str, Any] = next(filter(mine, found), {})
     if mine(goldfish := _read(workspace.reports / "goldfish.json")):
         report = report | {"measures": _list(report.get("measures")) + _list(goldfish.get("measures"))}
     return report

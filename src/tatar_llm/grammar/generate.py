@@ -97,5 +97,5 @@ def fact_word(text: str, possessed: bool = False) -> Pick:
     if possessed or is_possessed(text):
         return Pick(Lemma(text, "noun", "", "", marks={"possessed": ""}))
     known = [lemma for lemma in by_class("noun") if lemma.word == text.split()[-1]]
-    marks = {mark: "" for mark in ("back", "front", "firm", "hard") if known and mark in known[0].marks}
+    marks: dict[str, str] = {mark: "" for mark in ("back", "front", "firm", "hard") if known and mark in known[0].marks}
     return Pick(Lemma(text, "noun", "", "", marks=marks))

@@ -43,7 +43,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 losses = losses + z_loss * log_z.square()
                 share = share * (1 + 2 * z_loss * log_z)
             total += (losses * keep).sum()
-            if wants_grad:
+            if x_grad is not None and weight_grad is not None:
                 logits *= share
                 logits.scatter_add_(1, right, -keep.to(logits.dtype))
                 grad = logits.to(x.dtype)

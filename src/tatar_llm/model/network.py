@@ -93,6 +93,10 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """A decoder-only language model over token ids."""
 
+    cos: Tensor
+    sin: Tensor
+    expert_load: Tensor
+
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config

@@ -9,7 +9,8 @@ holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +33,11 @@ class Step:
         self.windows, self.layers = config.windows, []
         half, tables = config.head_dim // 2, []
         signed = torch.cat((-model.sin[:, :half], model.sin[:, half:]), dim=-1)  # (block, D)
-        for block in model.blocks:
+        for block in cast("Iterable[Block]", model.blocks):
             attention = block.attention
             qkv = torch.cat((attention.q.weight, attention.k.weight, attention.v.weight)) * block.attention_norm.weight * C
             self.layers.append((_turned(qkv), attention.out.weight.detach(), self._feed_forward(block, C)))
-            gains = torch.stack([attention.q_norm.weight] * self.heads + [attention.k_norm.weight] * config.n_kv_head) * D  # (H + K, D)
+            gains = torch.stack((attention.q_norm.weight,) * self.heads + (attention.k_norm.weight,) * config.n_kv_head) * D  # (H + K, D)
             tables.append(torch.stack((model.cos[:, None] * gains, signed[:, None] * gains.roll(half, -1)), dim=1))
         self.table = torch.stack(tables, dim=1).detach()  # (block, L, 2, H + K, D)
         self.head = _turned(model.head.weight)
@@ -64,8 +65,8 @@ class Step:
         config, B = self.config, ids.size(0)
         D, H, K = config.head_dim, config.n_head, config.n_kv_head
         wide, narrow = math.sqrt(config.n_embd), math.sqrt(D)
-        cosines, sines = cache.angles(self.table, 1).view(-1, config.n_layer, 2, self.both, D).unbind(2)  # one for all, or one each
-        cosines, sines, masks = cosines.unbind(1), sines.unbind(1), cache.masks(1)
+        cosine, sine = cache.angles(self.table, 1).view(-1, config.n_layer, 2, self.both, D).unbind(2)  # one for all, or one each
+        cosines, sines, masks = cosine.unbind(1), sine.unbind(1), cache.masks(1)
         x = F.embedding(ids, self.model.embedding.weight)  # (B, C)
         for layer, (qkv, out, feed_forward) in enumerate(self.layers):
             qk, v = torch.mm(self._unit(x, wide), qkv).view(B, -1, D).split((self.both, K), dim=1)  # (B, H + K, D), (B, K, D)

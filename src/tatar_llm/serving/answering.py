@@ -9,7 +9,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,7 @@ class Answer:
                 if choice.scores is not None:
                     choice.scores += scores
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
         """All texts' pieces as they come; leaving the loop cancels what goes on."""
         prompts = [one.prompt for one in self.asked]
         async with contextlib.aclosing(self.served.worker.arriving(prompts, self.settings)) as arriving:

@@ -12,7 +12,7 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -141,7 +141,7 @@ class Worker:
         with self.news:
             self.news.notify()
 
-    async def arriving(self, prompts: Sequence[Prompt], settings: Sequence[Settings]) -> AsyncIterator[list[Piece]]:
+    async def arriving(self, prompts: Sequence[Prompt], settings: Sequence[Settings]) -> AsyncGenerator[list[Piece], None]:
         """The pieces of a text for each prompt and each of `settings`, all that have come since the last look; texts are counted through.
 
         Leaving the loop cancels what goes on. Raises what `submit` does, and what becomes of a job.
@@ -161,11 +161,13 @@ class Worker:
                 come = [await arrived.get()]
                 while not arrived.empty():
                     come.append(arrived.get_nowait())
+                pieces = []
                 for one in come:
                     if isinstance(one, Exception):
                         raise one
                     left -= bool(one.finish)
-                yield come
+                    pieces.append(one)
+                yield pieces
         finally:
             for job in jobs:
                 self.cancel(job)

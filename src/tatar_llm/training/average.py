@@ -18,7 +18,7 @@ class Average:
     """
 
     def __init__(self, model: GPT, decay: float) -> None:
-        self.parameters = list(model.parameters())
+        self.parameters: list[Tensor] = list(model.parameters())
         self.decay, self.steps = decay, 0
         self.weights = [parameter.detach().clone() for parameter in self.parameters] if decay else []
 

@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         skip = None if self.found_inf is None else self.found_inf.bool()
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
@@ -53,7 +53,10 @@ class Muon(torch.optim.Optimizer):
                     state = self.state[parameter]
                     if "momentum" not in state:
                         state["momentum"] = torch.zeros_like(parameter)
-                    grad = parameter.grad if skip is None else torch.where(skip, state["momentum"], parameter.grad)
+                    grad = parameter.grad
+                    assert grad is not None  # only such were gathered
+                    if skip is not None:
+                        grad = torch.where(skip, state["momentum"], grad)
                     state["momentum"].lerp_(grad, 1 - group["momentum"])  # skipped: towards itself, so it stays
                     updates.append(grad.lerp(state["momentum"], group["momentum"]))
                 scale = max(1.0, shape[-2] / shape[-1]) ** 0.5  # tall matrices move as far as wide ones
@@ -100,4 +103,5 @@ def _polynomial_of_gram(gram: Tensor) -> Tensor:
         if remaining:
             half = torch.baddbmm(a * gram, inner, gram)
             gram = torch.baddbmm(a * half, half, inner)
+    assert product is not None
     return product

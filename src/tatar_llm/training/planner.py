@@ -242,7 +242,7 @@ def memory_needed(config: GPTConfig, train: TrainConfig, micro_batch: int, preci
     width = 4 if precision == "fp32" else 2
     tokens = micro_batch * config.block_size
     hidden = config.experts_per_token * (config.expert_hidden + config.n_embd) if config.n_expert else config.ffn_hidden
-    kept = tokens * config.n_layer * (24 * config.n_embd + 5 * hidden) * width
+    kept: float = tokens * config.n_layer * (24 * config.n_embd + 5 * hidden) * width
     if train.gradient_checkpointing:
         kept = kept / config.n_layer + tokens * config.n_layer * config.n_embd * width
     return 4.0 * copies * config.parameters() + kept + 3 * 4 * 512 * config.vocab_size

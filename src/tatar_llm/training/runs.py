@@ -201,9 +201,10 @@ def find_model(workspace: Workspace, wanted: str = "", *, chat: bool = False) ->
             raise TatarLLMError(f"no model at {wanted}: see `tatar-llm runs`")
         run = find_run(workspace, wanted)
     else:
-        run = (_newest_chat(workspace) if chat else None) or _best_run(workspace)
-        if run is None:
+        best = (_newest_chat(workspace) if chat else None) or _best_run(workspace)
+        if best is None:
             return shipped() or _no_model()
+        run = best
     if not run.best_model.is_file():
         raise TatarLLMError(f"run {run.label} has no model yet: let it train to its first validation")
     return ModelPlace(run.label, run.best_model, run.tokenizer)

@@ -186,7 +186,8 @@ class Trainer:
 
     def _without_exchange(self) -> contextlib.AbstractContextManager:
         """Gradients of all but the last piece stay in their process."""
-        return getattr(self.network, "_orig_mod", self.network).no_sync()
+        network: Any = getattr(self.network, "_orig_mod", self.network)
+        return network.no_sync()
 
     def _halve_micro_batch(self) -> None:
         """Out of memory: half the micro-batch, twice the accumulation, the same step; the plan remembers it."""

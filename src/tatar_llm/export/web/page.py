@@ -172,7 +172,8 @@ def tokenizer_data(source: Source) -> dict[str, Any]:
 @functools.cache
 def characters(kind: str) -> str:
     """The characters of a kind as the tokenizer's own regular expressions know them: "41-5a aa ..."."""
-    split, ranges = Split(Regex(f"(?:{kind})+"), "removed", invert=True), []
+    split = Split(Regex(f"(?:{kind})+"), "removed", invert=True)
+    ranges: list[tuple[int, int]] = []
     for start in range(0, BEYOND_LETTERS, 1024):  # in one string of them all the library would take seconds
         block = "".join(chr(number) for number in range(start, start + 1024) if not 0xD800 <= number < 0xE000)
         for text, _ in split.pre_tokenize_str(block):

@@ -169,6 +169,7 @@ def _in_browser(page: Path, browser: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _served(page.absolute().parent) as address:
         command = [browser, *QUIET, "--enable-logging=stderr", f"--user-data-dir={folder}", f"{address}/{page.name}#selftest"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace")
+        assert process.stderr is not None  # a pipe was asked for
         timer = threading.Timer(PATIENCE, process.kill)
         timer.start()
         try:

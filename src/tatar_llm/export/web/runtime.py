@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from tatar_llm.console import say
 from tatar_llm.corpus.wanted import Wanted, verified
@@ -49,7 +50,7 @@ def read_runtime(workspace: Workspace, given: str = "") -> Runtime:
     verified(Wanted(PACKAGE, ARCHIVE, (), sha256=SHA256), workspace.raw)  # remembers that it was
     try:
         with tarfile.open(archive, "r:gz") as files:
-            script, wasm = (files.extractfile(name).read() for name in (SCRIPT, WASM))
+            script, wasm = (cast("IO[bytes]", files.extractfile(name)).read() for name in (SCRIPT, WASM))  # no file: AttributeError
     except (OSError, tarfile.TarError, KeyError, AttributeError) as error:
         raise TatarLLMError(f"{archive} cannot be read ({error}): delete it and run the same command again") from error
     return Runtime(as_script(script.decode("utf-8")), wasm)
@@ -57,7 +58,9 @@ def read_runtime(workspace: Workspace, given: str = "") -> Runtime:
 
 def as_script(module: str) -> str:
     """A module as a plain script: a page from a file may start no worker from a module, and import none."""
-    head, exported = re.fullmatch(r"(.*)export\{([^{}]+)\};\s*(?://# sourceMappingURL=\S+\s*)?", module, re.S).groups()
+    found = re.fullmatch(r"(.*)export\{([^{}]+)\};\s*(?://# sourceMappingURL=\S+\s*)?", module, re.S)
+    assert found is not None  # the only module that is let in
+    head, exported = found.groups()
     names = ",".join(f"{public or own}:{own}" for own, _, public in (name.partition(" as ") for name in exported.split(",")))
     head = head.replace("import.meta.url", '"blob:"')  # where it lies is asked for nothing but files that are not needed
     return f'const onnxruntime = (async () => {{"use strict";\n{head}\nreturn {{{names}}};\n}})();'

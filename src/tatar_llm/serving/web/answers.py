@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from tatar_llm.chat import Turn
@@ -43,7 +43,7 @@ def within(value: Any, low: float, high: float) -> float:
         return low
 
 
-async def written(worker: Worker, prompt: Prompt, settings: Sequence[Settings]) -> AsyncIterator[list[Written]]:
+async def written(worker: Worker, prompt: Prompt, settings: Sequence[Settings]) -> AsyncGenerator[list[Written], None]:
     """The texts as they grow, as often as eyes can follow; leaving the loop cancels them.
 
     Raises:

@@ -89,7 +89,8 @@ def add_page(app: FastAPI, place: ModelPlace, worker: Worker, chat: bool = False
         max_file_size=1, ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, theme=theme(),
         head=f"<style>{(FOLDER / 'page.css').read_text(encoding='utf-8')}</style><script>{script()}</script>",
     )  # fmt: skip
-    [mounted] = [route.app for route in app.routes if isinstance(route, Mount)]
+    mounts: list[Any] = [route.app for route in app.routes if isinstance(route, Mount)]
+    [mounted] = mounts
     app.state.endless = [mounted.stop_event.set]  # each open page holds a connection to show that it is there
     return app
 
@@ -308,7 +309,7 @@ class Page:
         """A component whose properties `keys` are texts of the page: property -> key of the text."""
         first = words_of(next(iter(LANGUAGES)))
         component = kind(**{name: first[key] for name, key in keys.items()}, **values)
-        self.speaking.append((component, {name: lambda words, _, key=key: words[key] for name, key in keys.items()}))
+        self.speaking.append((component, {name: _word(key) for name, key in keys.items()}))
         return component
 
     def _speak(self, language: str) -> list[Any]:
@@ -321,6 +322,11 @@ class Page:
         if language not in LANGUAGES or language == next(iter(LANGUAGES)):
             return [self.gr.skip()] * (1 + len(self.speaking))
         return [language, *self._speak(language)]
+
+
+def _word(key: str) -> Callable[[Words, str], str]:
+    """What gives the text of a key in a language."""
+    return lambda words, _: words[key]
 
 
 def theme() -> gradio.Theme:
