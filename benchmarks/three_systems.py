@@ -1,9 +1,9 @@
 """Our recipe, the brief's trainer settings, and transformers' GPT-2 under its own Trainer: same text, tokens and size.
 
-    python benchmarks/three_systems.py WORKSPACE --out rows.jsonl [--tokens 1000000] [--minutes 0] [--seeds 3] [--size 2x128]
+    python benchmarks/three_systems.py WORKSPACE --out rows.jsonl [--tokens 1000000] [--minutes 0] [--seeds 3] [--size 2x128] [--threads 1]
 
 WORKSPACE holds token files (`tatar-llm prepare` and `tatar-llm tokenizer` have been there). Each system sees as many
-tokens, or with --minutes trains for as long; one thread each, two at a time (--processes). Held-out bits per byte on the
+tokens, or with --minutes trains for as long; one thread each (--threads), two at a time (--processes). Held-out bits per byte on the
 same windows. GPT-2 needs: pip install transformers accelerate.
 
 - tatar-llm: what `--minutes` would take for so many tokens (Muon, linear decay to zero, small batches).
@@ -39,7 +39,7 @@ def one_run(job: dict) -> dict:
     from tatar_llm.training.validation import held_out
     from tatar_llm.workspace import Workspace
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(job["threads"])
     keep_freed_memory()
     workspace = Workspace(job["workspace"])
     train, val = (read_tokens(workspace.tokens / f"{name}.bin") for name in ("train", "val"))
@@ -70,7 +70,7 @@ def ours(job: dict, config, train, part) -> tuple[float, int, int, float]:
     from tatar_llm.training.trainer import Trainer
     from tatar_llm.training.validation import score
 
-    tokens = job["tokens"] or int(job["minutes"] * 60 * 5e10 / config.flops_per_token())
+    tokens = job["tokens"] or int(job["minutes"] * 60 * 5e10 * job["threads"] / config.flops_per_token())
     if job["system"] == "seed":
         per_step = 128 * config.block_size
         settings = TrainConfig(max_iters=max(1, round(tokens / per_step)), patience=0)
@@ -82,7 +82,7 @@ def ours(job: dict, config, train, part) -> tuple[float, int, int, float]:
             rate = float(job["system"].split()[1])
             settings = dataclasses.replace(settings, optimizer="adamw", learning_rate=rate)
     plan = Plan(
-        device="cpu", precision="fp32", compile=False, threads=1, micro_batch=micro, accumulation=accumulation,
+        device="cpu", precision="fp32", compile=False, threads=job["threads"], micro_batch=micro, accumulation=accumulation,
         total_steps=settings.max_iters, eval_interval=10**9, checkpoint_interval=10**9, seconds=job["minutes"] * 60,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -184,11 +184,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", default="2x128")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--adamw", action="store_true")
     args = parser.parse_args()
     systems = ["tatar-llm", "seed", "gpt2"] if not args.adamw else [f"adamw {rate:g}" for rate in ADAMW_RATES]
     jobs = [
-        {"system": system, "seed": seed, "workspace": args.workspace, "size": args.size, "minutes": args.minutes,
+        {"system": system, "seed": seed, "workspace": args.workspace, "size": args.size, "minutes": args.minutes, "threads": args.threads,
          "tokens": 0 if args.minutes else args.tokens}
         for seed in range(args.seeds) for system in systems
     ]  # fmt: skip

@@ -48,7 +48,7 @@ def export(args: argparse.Namespace) -> int:
     place = find_model(workspace, args.model)
     more = {"runtime": args.runtime} if args.runtime else {}
     folder = kind.write(workspace, place, args.out, force=args.force, dtype=dtype, **more)
-    say(f"exported {place.name} -> {folder} ({kind.proof})")
+    say(f"exported {place.name} -> {folder} ({kind.ending})")
     emit(args, {"model": place.name, "folder": str(folder)})
     return 0
 

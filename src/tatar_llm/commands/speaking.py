@@ -110,7 +110,7 @@ def chat(args: argparse.Namespace) -> int:
     introduce(place)
     speaker = Speaker.load(place)
     if not speaker.chat:
-        say("note: this model only continues texts and has not learnt to answer: tatar-llm finetune teaches it")
+        say("note: this model only continues texts and has not learnt to answer: tatar-llm finetune teaches it; the shipped one, which is Tatar, has been taught (--model shipped)")
     temperature = speaker.temperature if args.temperature is None else args.temperature
     settings = Settings(args.max_new_tokens, temperature, args.top_k, seed=args.seed)
     if args.question:

@@ -21,8 +21,8 @@ class Export:
     write: Callable[..., Path]
     dtypes: tuple[str, ...]
     """How weights may be stored; the first is the default."""
-    proof: str
-    """What the check at its end has shown."""
+    ending: str
+    """Said at the end: what the check has shown, or, where the check has told that itself, what to do now."""
 
 
 EXPORTS = {
