@@ -58,7 +58,7 @@ def build_tokenizer(
         "show_progress": False,
     }
     if type == "bpe":
-        trainer = trainers.BpeTrainer(min_frequency=min_frequency, **common)
+        trainer: trainers.Trainer = trainers.BpeTrainer(min_frequency=min_frequency, **common)
     else:
         trainer = trainers.UnigramTrainer(unk_token=SPECIAL_TOKENS[1], **common)
     within(math.inf, lambda: tokenizer.train_from_iterator(marked(texts) if morphemes else texts, trainer))

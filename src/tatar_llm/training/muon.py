@@ -41,6 +41,9 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; returns what `closure`, which computes the loss and its gradients anew, gives."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
         skip = None if self.found_inf is None else self.found_inf.bool()
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
@@ -65,6 +68,7 @@ class Muon(torch.optim.Optimizer):
                     new = parameter * (1 - group["lr"] * group["weight_decay"])
                     new.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
                     parameter.copy_(new if skip is None else torch.where(skip, parameter, new))
+        return loss
 
 
 def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
