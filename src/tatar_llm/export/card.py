@@ -18,6 +18,8 @@ from tatar_llm.training.runs import ModelPlace
 
 TWO_LETTERS = {"tat": "tt", "bak": "ba", "chv": "cv", "kaz": "kk"}
 """ISO 639-3 -> ISO 639-1, by which the Hub files these languages; the others have no code of two letters."""
+QUESTIONS = {"tat": "Татарстанның башкаласы нинди шәһәр?"}
+"""For a model that answers; elsewhere a beginning that it may also take up."""
 
 
 def hf_card(
@@ -28,7 +30,8 @@ def hf_card(
     prompt = json.dumps(_language(place, facts)[2], ensure_ascii=False)
     name, where = ("folder", "path/to/this/folder") if not repo else ("name", repo)
     if facts.get("chat"):
-        ask = f"""messages = [{{"role": "user", "content": {prompt}}}]
+        question = json.dumps(QUESTIONS[facts["language"]], ensure_ascii=False) if facts.get("language") in QUESTIONS else prompt
+        ask = f"""messages = [{{"role": "user", "content": {question}}}]
 ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 answer = model.generate(**ids)[0, ids["input_ids"].shape[1]:]
 print(tokenizer.decode(answer, skip_special_tokens=True))"""
