@@ -17,6 +17,7 @@ from tatar_llm.export import export_gguf
 from tatar_llm.export import gguf as gguf_module
 from tatar_llm.model import GPT
 from tatar_llm.training import ModelPlace
+from tatar_llm.training.runs import shipped
 from tatar_llm.workspace import Workspace, read_json
 
 needs_libraries = pytest.mark.skipif(
@@ -73,6 +74,14 @@ def test_llama_cpp_computes_the_same(
     assert f"FROM ./model-{dtype}.gguf" in (folder / "Modelfile").read_text(encoding="utf-8")
     again = export_gguf(Workspace(tmp_path), ModelPlace("001-tiny", tmp_path / "models" / "best_model.pt", tiny_workspace.tokenizer), dtype=dtype)
     assert again == folder, "a former export is replaced"
+
+
+@pytest.mark.slow
+@needs_libraries
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16", "q8_0"])
+def test_a_trained_model_is_within_the_tolerances(tmp_path: Path, dtype: str) -> None:
+    """It is surer of its words than a network of random weights, and rounding shows more."""
+    assert (export_gguf(Workspace(tmp_path), shipped(), dtype=dtype) / f"model-{dtype}.gguf").is_file()
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ class Format:
 
 
 FORMATS = {
-    "f32": Format(0, torch.float32, 2e-3),
+    "f32": Format(0, torch.float32, 0.01),  # keys and values of the cache are f16 there
     "f16": Format(1, torch.float16, 0.03),
     "bf16": Format(32, torch.bfloat16, 0.15),
     "q8_0": Format(7, torch.float32, 0.4),
