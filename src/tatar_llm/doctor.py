@@ -20,7 +20,7 @@ from tatar_llm.model import GPT
 from tatar_llm.training.planner import autocast_dtype, measure_flops, measure_peak, memory_needed, split_micro_batch
 from tatar_llm.workspace import write_text
 
-PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "transformers", "triton", "tensorboard", "matplotlib", "rich")
+PACKAGES = ("numpy", "tokenizers", "safetensors", "transformers", "triton", "tensorboard", "matplotlib", "rich")
 VARIABLES = ("TATAR_LLM_", "OMP_", "MKL_", "GOMP_", "KMP_", "CUDA_", "PYTORCH_", "TORCH", "NCCL_", "GLOO_", "CC", "CXX")
 CHECKED = GPTConfig(n_layer=2, n_head=4, n_embd=64, block_size=64, vocab_size=512)
 
@@ -114,6 +114,7 @@ def _step(device: torch.device, precision: str) -> tuple[float, float]:
 
 
 def _versions() -> Iterator[str]:
+    yield f"torch {torch.__version__}"  # with its build (+cpu, +cu130), which the installed package's name may lack
     for name in PACKAGES:
         try:
             yield f"{name} {metadata.version(name)}"
