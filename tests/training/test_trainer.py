@@ -398,6 +398,18 @@ def test_minutes_end_near_the_steps_that_fit(tmp_path: Path, fake: Fake, planned
     assert Plan.from_dict(trainer.state()["plan"]) == trainer.plan
 
 
+def test_a_compiled_first_step_does_not_shrink_the_plan(tmp_path: Path, fake: Fake) -> None:
+    class Compiled(Trainer):
+        def train_step(self) -> Any:
+            fake.now += 40 if self.step == 0 else 1
+            return super().train_step()
+
+    trainer = make_trainer(tmp_path, steps=250, trainer=Compiled, plan={"seconds": 300.0}, log_interval=10, accumulation=1)
+    assert trainer.fit() == "steps"
+    assert all(total >= 245 for _, total in trainer.plan.revisions)
+    assert trainer.step == pytest.approx(260, abs=5)
+
+
 @pytest.mark.parametrize("minutes", [2, 10, 60, 480])
 def test_minutes_are_kept_within_a_tenth(tmp_path: Path, fake: Fake, minutes: int) -> None:
     """Simulated: a machine of half the speed that was measured, which slows down on the way, with slow validations."""

@@ -8,6 +8,7 @@ grouped queries (Ainslie et al. 2023), QK-norm (Henry et al. 2020; its place bef
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ from tatar_llm.model.cache import Cache
 from tatar_llm.model.experts import MixtureOfExperts, Routing
 from tatar_llm.model.loss import chunked_cross_entropy
 from tatar_llm.model.window import windowed_attention
+
+warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")  # QK-norm: bf16 in, fp32 gain, as meant
 
 Masks = tuple[Tensor | None, Tensor | None]
 """What may be seen by layers with full attention, and by those with a window; None: the past."""

@@ -16,16 +16,16 @@ class Clock:
         self._last = time.perf_counter()
 
     def usual_step(self) -> float:
-        """Seconds of one step of late, without the odd slow one."""
-        return statistics.median(self._per_step[-9:])
+        """Seconds of one step of late, without the odd slow one and without the first, in which torch compiles."""
+        return statistics.median((self._per_step[1:] or self._per_step)[-9:])
 
     def mark(self, steps: int = 0) -> float:
         """Count the time since the last mark, in which `steps` training steps were done (0: something else)."""
         now = time.perf_counter()
         stretch, self._last = now - self._last, now
         if steps:
-            if len(self._per_step) >= 3:
-                usual = statistics.median(self._per_step[-50:]) * steps
+            if len(self._per_step) >= 4:
+                usual = statistics.median(self._per_step[1:][-50:]) * steps
                 stretch = usual if stretch > 60 + 10 * usual else stretch
             self._per_step.append(stretch / steps)
             self.in_steps += stretch

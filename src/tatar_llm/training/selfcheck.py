@@ -16,7 +16,7 @@ from tatar_llm.training.planner import Plan, autocast_dtype
 def self_check(model: GPT, batches: WindowSource, plan: Plan) -> Plan:
     """One batch's loss on the device and as compiled against plain fp32 on the CPU: catches a device that lies."""
     state = batches.state()
-    inputs, targets = batches.next(min(plan.micro_batch, 4))
+    inputs, targets = batches.next(plan.micro_batch)
     batches.restore(state)
     vocabulary = model.config.vocab_size
     if int(inputs.max()) >= vocabulary or int(targets.max()) >= vocabulary:
@@ -25,9 +25,9 @@ def self_check(model: GPT, batches: WindowSource, plan: Plan) -> Plan:
     device, autocast = model.device, autocast_dtype(plan.precision)
     with torch.no_grad():
         with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            _, here = model(inputs.to(device), targets.to(device), return_logits=False)
+            _, here = model(inputs[:4].to(device), targets[:4].to(device), return_logits=False)
         if device.type != "cpu" or autocast is not None:
-            _, there = model.to("cpu")(inputs, targets, return_logits=False)
+            _, there = model.to("cpu")(inputs[:4], targets[:4], return_logits=False)
             model.to(device)
             if abs(float(here) - float(there)) > 0.02 * float(there):
                 raise TatarLLMError(
@@ -36,7 +36,7 @@ def self_check(model: GPT, batches: WindowSource, plan: Plan) -> Plan:
                 )
             say(f"self-check: loss {float(here):.4f} on {device.type} in {plan.precision}, {float(there):.4f} in fp32")
     if plan.compile:
-        try:
+        try:  # the very shape that training has: another would be compiled anew, with sizes left open
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
                 model.train()
                 _, compiled = torch.compile(model)(inputs.to(device), targets.to(device), return_logits=False)
