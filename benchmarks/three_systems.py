@@ -106,7 +106,7 @@ def a_run(job: dict, config, train, part) -> tuple[float, int, int, float]:
     from tatar_llm.training.validation import score
 
     folder = Path(job["system"].removeprefix("run "))
-    model, _ = load_model(folder, "cpu")
+    model, _ = load_model(folder / "best_model.pt", "cpu")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     result = score(model, part, 8, autocast_dtype(choose_execution("cpu").precision))
     return result.nats, max(row.get("tokens", 0) for row in rows), model.parameter_count(), max(row.get("seconds", 0) for row in rows)
