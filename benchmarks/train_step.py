@@ -68,8 +68,8 @@ def our_step(recipe: Any, device: Any, precision: str, compiled: bool, tokens: i
     """As `tatar-llm train` does it here: micro-batch, allocator, optimizer."""
     import torch
 
+    from tatar_llm import model as networks
     from tatar_llm.device import keep_freed_memory
-    from tatar_llm.model import GPT
     from tatar_llm.training.optimizer import Optimizer
     from tatar_llm.training.planner import split_micro_batch
 
@@ -78,8 +78,8 @@ def our_step(recipe: Any, device: Any, precision: str, compiled: bool, tokens: i
     windows = tokens // recipe.model.block_size
     train = dataclasses.replace(recipe.train, batch_size=windows, gradient_accumulation_steps=1)
     piece, pieces = split_micro_batch(train, recipe.model, device.type)
-    model = GPT(recipe.model).to(device).train()
-    network, optimizer = torch.compile(model) if compiled else model, Optimizer(model, train)
+    model = networks.GPT(recipe.model).to(device).train()
+    network, optimizer = networks.compiled(model) if compiled else model, Optimizer(model, train)
     ids = torch.randint(recipe.model.vocab_size, (windows, recipe.model.block_size + 1)).to(device)
     go_on = torch.zeros((), dtype=torch.bool, device=device)
 

@@ -109,6 +109,19 @@ def test_light_imports(code: str) -> None:
     assert done.stderr.strip() == "heavy:"
 
 
+def test_speaking_does_not_load_the_compiler() -> None:
+    """torch's compiler takes as long to load as torch itself."""
+    probe = (
+        "import sys, torch\nfrom tatar_llm.config import GPTConfig\nfrom tatar_llm.generation import generate_text\nfrom tatar_llm.model import GPT\n"
+        "import tatar_llm.training, tatar_llm.chat\n"
+        "GPT(GPTConfig(n_layer=1, n_head=2, n_embd=16, vocab_size=300, block_size=8)).eval()(torch.zeros(1, 8, dtype=torch.int64), "
+        "torch.zeros(1, 8, dtype=torch.int64), return_logits=False)\n"
+        "print('compiler:', 'torch._dynamo' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, encoding="utf-8", timeout=60)
+    assert done.stderr.strip().endswith("compiler: False"), done.stderr
+
+
 def test_no_drawer_for_odds_and_ends() -> None:
     for path in FILES:
         assert path.stem not in {"utils", "helpers", "misc", "common", "util", "helper"}, path

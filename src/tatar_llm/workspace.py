@@ -15,10 +15,12 @@ from tatar_llm.errors import TatarLLMError, explain_os_error
 
 
 class Workspace:
-    """The folder that one model's text, tokenizer, runs and reports share. All paths are below `root`."""
+    """The folder that one model's text, tokenizer, runs and reports share. All paths are below `root`; raises TatarLLMError where that is a file."""
 
     def __init__(self, root: str | Path = ".") -> None:
         self.root = Path(root)
+        if self.root.is_file():
+            raise TatarLLMError(f"the workspace {self.root} is a file, not a folder")
         self.raw = self.root / "data" / "raw"
         self.processed = self.root / "data" / "processed"
         self.train_text = self.processed / "train.txt"
@@ -43,8 +45,6 @@ class Workspace:
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"x")
             probe.unlink()
-        except FileExistsError as error:
-            raise TatarLLMError(f"the workspace {self.root} is a file, not a folder") from error
         except OSError as error:
             raise TatarLLMError(f"the workspace {self.root} cannot be written: {explain_os_error(error)}") from error
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from tatar_llm.config import GPTConfig
 from tatar_llm.device import can_compile
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.model import GPT, KVCache
+from tatar_llm.model import GPT, KVCache, compiled
 from tatar_llm.model.loss import chunked_cross_entropy
 from tatar_llm.model.stock import stock_weights
 from tatar_llm.workspace import write_json
@@ -281,7 +281,7 @@ def test_compiled_code_computes_the_same(values: dict, bf16: bool) -> None:
     model = lively(dataclasses.replace(SMALL, **values)).train()
     ids, targets = ids_like(SMALL, 2, 24), ids_like(SMALL, 2, 24, seed=1)
     found = []
-    for network in (model, torch.compile(model)):
+    for network in (model, compiled(model)):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             _, loss = network(ids, targets, return_logits=False)
         loss.backward()

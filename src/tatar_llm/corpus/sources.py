@@ -161,6 +161,8 @@ def resolve(names: tuple[str, ...], language: Language) -> list[Source]:
     known = known_sources(language)
     found: dict[str, Source] = {}
     for name in names:
+        if not name.strip():  # a shell variable that is not set; as a path it would be the whole current folder
+            raise TatarLLMError("--source is empty: name a source, a file or a folder (. for this one)")
         if name in known:
             source = known[name]
             found[source.archive if isinstance(source, Remote) else name] = source

@@ -7,8 +7,10 @@ grouped queries (Ainslie et al. 2023), QK-norm (Henry et al. 2020; its place bef
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tatar_llm.config import GPTConfig
 from tatar_llm.errors import TatarLLMError
+from tatar_llm.model import experts
 from tatar_llm.model.cache import Cache
 from tatar_llm.model.experts import MixtureOfExperts, Routing
 from tatar_llm.model.loss import chunked_cross_entropy
@@ -175,7 +178,6 @@ class GPT(nn.Module):
             return logits, None
         return logits, F.cross_entropy(logits.float().view(-1, logits.size(-1)), targets.reshape(-1))
 
-    @torch.compiler.disable
     def _loss(self, x: Tensor, targets: Tensor) -> Tensor:
         dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
@@ -219,6 +221,22 @@ def rotary_table(config: GPTConfig) -> tuple[Tensor, Tensor]:
     angle = torch.arange(config.block_size, dtype=torch.float32)[:, None] * frequency  # (block_size, D / 2)
     angle = torch.cat((angle, angle), dim=-1)
     return angle.cos(), angle.sin()
+
+
+def compiled(network: nn.Module) -> Callable:
+    """torch.compile of a GPT, bare or wrapped, without the parts that do not compile well: the loss in chunks, experts one by one.
+
+    They are marked here and not where they stand, since the mark loads torch's compiler, which takes as long as torch itself
+    and is no use to `generate`, `chat` or `runs`.
+    """
+    _keep_out_of_compiling()
+    return torch.compile(network)
+
+
+@functools.cache
+def _keep_out_of_compiling() -> None:
+    for owner, name in ((GPT, "_loss"), (experts, "one_after_the_other")):
+        setattr(owner, name, torch.compiler.disable(getattr(owner, name)))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

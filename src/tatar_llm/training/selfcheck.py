@@ -8,7 +8,7 @@ import torch
 
 from tatar_llm.console import say
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.model import GPT
+from tatar_llm.model import GPT, compiled
 from tatar_llm.training.batches import WindowSource
 from tatar_llm.training.planner import Plan, autocast_dtype
 
@@ -39,8 +39,8 @@ def self_check(model: GPT, batches: WindowSource, plan: Plan) -> Plan:
         try:  # the very shape that training has: another would be compiled anew, with sizes left open
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
                 model.train()
-                _, compiled = torch.compile(model)(inputs.to(device), targets.to(device), return_logits=False)
-                compiled.backward()
+                _, loss = compiled(model)(inputs.to(device), targets.to(device), return_logits=False)
+                loss.backward()
             model.zero_grad(set_to_none=True)
         except Exception as error:  # whatever the compiler's reason, plain execution works
             say(f"torch.compile off: it failed here ({type(error).__name__}); going on without")

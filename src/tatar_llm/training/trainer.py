@@ -16,7 +16,7 @@ from tatar_llm.config import TrainConfig
 from tatar_llm.console import human_time, progress, say
 from tatar_llm.device import is_out_of_memory, synchronize
 from tatar_llm.errors import TatarLLMError
-from tatar_llm.model import GPT, save_model
+from tatar_llm.model import GPT, compiled, save_model
 from tatar_llm.training.average import Average
 from tatar_llm.training.batches import WindowSource
 from tatar_llm.training.checkpoint import checkpoints, random_state, restore_random_state, write_checkpoint
@@ -88,7 +88,7 @@ class Trainer:
         if self.processes.world > 1:
             on_gpu = [self.device.index or 0] if self.device.type == "cuda" else None
             network = torch.nn.parallel.DistributedDataParallel(network, on_gpu, gradient_as_bucket_view=True)
-        return torch.compile(network) if self.plan.compile else network
+        return compiled(network) if self.plan.compile else network
 
     @property
     def windows_per_step(self) -> int:
