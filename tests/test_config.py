@@ -93,6 +93,8 @@ def test_nearest_is_silent_when_nothing_is_near() -> None:
         ({"dropout": 1.0}, "outside"),
         ({"dropout": -0.1}, "outside"),
         ({"block_size": -1}, "block_size is -1"),
+        ({"rope_theta": 0.0}, "rope_theta is 0.0: it must be a number greater than 0"),
+        ({"norm_eps": float("nan")}, "norm_eps is nan"),
     ],
 )
 def test_a_network_that_cannot_be(values: dict, said: str) -> None:
@@ -112,6 +114,11 @@ def test_a_network_that_cannot_be(values: dict, said: str) -> None:
         ({"precision": "int8"}, "it must be one of auto, bf16, fp16, fp32"),
         ({"compile": "yes"}, "it must be one of auto, on, off"),
         ({"learning_rate": 0.0}, "greater than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"grad_clip": float("nan")}, "grad_clip is nan"),
+        ({"beta2": 1.0}, "beta2 is 1.0: it must be at least 0 and below 1"),
     ],
 )
 def test_a_training_that_cannot_be(values: dict, said: str) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import math
 import tomllib
 import typing
 from dataclasses import dataclass
@@ -143,6 +144,9 @@ class GPTConfig:
             raise TatarLLMError(f"block_size {self.block_size:,} is over {LONGEST_CONTEXT:,} tokens")
         if not 0 <= self.dropout < 1:
             raise TatarLLMError(f"dropout {self.dropout} is outside [0, 1)")
+        for name in ("rope_theta", "norm_eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise TatarLLMError(f"{name} is {getattr(self, name)}: it must be a number greater than 0")
         self._check_window()
 
     def _check_experts(self) -> None:
@@ -274,8 +278,14 @@ class TrainConfig:
                               "compile": ("auto", "on", "off")}.items():
             if getattr(self, name) not in choices:
                 raise TatarLLMError(f"{name} is {getattr(self, name)!r}: it must be one of {', '.join(choices)}")
-        if self.learning_rate <= 0:
-            raise TatarLLMError(f"learning_rate is {self.learning_rate}: it must be greater than 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise TatarLLMError(f"learning_rate is {self.learning_rate}: it must be a number greater than 0")
+        for name in ("weight_decay", "grad_clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TatarLLMError(f"{name} is {getattr(self, name)}: it must be a number of at least 0")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TatarLLMError(f"{name} is {getattr(self, name)}: it must be at least 0 and below 1")
         for name in ("ema", "cooldown", "min_lr", "z_loss", "balance_loss", "router_z_loss"):
             if not 0 <= getattr(self, name) <= 1 or (name == "ema" and self.ema == 1):
                 raise TatarLLMError(f"{name} is {getattr(self, name)}: it must lie between 0 and 1")

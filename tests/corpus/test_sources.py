@@ -107,6 +107,7 @@ def test_a_file_goes_before_an_archive_of_that_name(tmp_path: Path, monkeypatch:
         ("kaz", "tt-books", "`tatar-llm prepare --list --language kaz` shows the names; or give --source PATH"),
         ("kaz", "sample", "the sample corpus is Tatar; for Kazakh give --source PATH"),
         ("tat", "tat_web", "no source or file"),
+        ("tat", "", "--source is empty"),
     ],
 )
 def test_unknown_names(code: str, name: str, said: str) -> None:
