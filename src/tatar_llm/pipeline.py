@@ -159,4 +159,4 @@ def _tell(result: dict[str, Any], report: dict[str, Any]) -> None:
         say(f"  {' '.join(text.split())}")
     for row in result["side_by_side"]:
         say(f"\n{row['prompt']}\n  shipped model: {' '.join(row['shipped'].split())}\n  yours:         {' '.join(row['yours'].split())}")
-    say('\nYour turn: tatar-llm generate "Казан – "')
+    say(f'\nYour turn: tatar-llm generate "{report["samples"][0]["prompt"].strip()} "')

@@ -177,6 +177,7 @@ def test_own_file(tmp_path: Path) -> None:
         ("colour = 1\n" + SMALL, "unknown key 'colour'"),
         ("promts = []\n" + SMALL, "unknown key 'promts' (did you mean prompts?)"),
         (SMALL.replace('keyboard = "ә"', ""), "the key 'keyboard' is missing"),
+        ('name = "x"', "the keys 'code', 'english_name', 'script', 'letters', 'look_alikes', 'prompts', 'keyboard' are missing"),
         (SMALL.replace("[look_alikes]", "[look_alikes"), "not valid TOML"),
         (SMALL.replace('"тел"', "5"), "name is 5, expected a text"),
         (SMALL.replace('"тел"', '""'), "name is '', expected a text"),

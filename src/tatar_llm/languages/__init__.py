@@ -176,9 +176,9 @@ def _known(table: dict[str, Any], keys: tuple | list, where: str) -> dict[str, A
     for key in table:
         if key not in names:
             raise TatarLLMError(f"{where}unknown key {key!r}{nearest(key, names)}")
-    for key in keys:
-        if key.name not in table and key.default is key.default_factory is dataclasses.MISSING:
-            raise TatarLLMError(f"{where}the key {key.name!r} is missing")
+    needed = [key.name for key in keys if key.default is key.default_factory is dataclasses.MISSING]
+    if missing := [repr(name) for name in needed if name not in table]:
+        raise TatarLLMError(f"{where}the {'keys' if missing[1:] else 'key'} {', '.join(missing)} {'are' if missing[1:] else 'is'} missing")
     return dict(table)
 
 
