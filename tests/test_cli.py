@@ -65,6 +65,8 @@ def one_error(done: SimpleNamespace, code: int) -> str:
         (["train", "--n_layer"], "expected one argument"),
         (["train", "--tie_weights", "perhaps"], "'perhaps' is neither true nor false"),
         (["train", "--minutes", "0"], "0 minutes are no time to train in"),
+        (["train", "--minutes", "abc"], "argument --minutes: 'abc' is no number"),
+        (["serve", "--port", "8000.5"], "is no whole number"),
         (["run", "--minutes", "nan"], "nan minutes are no time"),
         (["run", "--minutes", "soon"], "--minutes"),
         (["generate", "x", "--samples", "-1"], "-1 must lie between 0 and 10000"),

@@ -202,29 +202,36 @@ def _yes_or_no(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
 
 
+def _number(text: str, kind: type = int) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no {'whole ' if kind is int else ''}number") from None
+
+
 def _minutes(text: str) -> float:
-    value = float(text)
+    value: float = _number(text, float)
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"{text} minutes are no time to train in")
     return value
 
 
 def _processes(text: str) -> int:
-    value = int(text)
+    value: int = _number(text)
     if not 1 <= value <= 64:
         raise argparse.ArgumentTypeError(f"{text} processes: one machine takes 1 to 64")
     return value
 
 
 def _port(text: str) -> int:
-    value = int(text)
+    value: int = _number(text)
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port: they go from 1 to 65535, and 0 takes a free one")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value: int = _number(text)
     if not 0 <= value <= 10_000:
         raise argparse.ArgumentTypeError(f"{text} must lie between 0 and 10000")
     return value
