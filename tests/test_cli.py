@@ -197,6 +197,7 @@ def test_a_report_on_a_machine_that_nobody_has(
 
     monkeypatch.setattr(doctor, "measure_flops", lambda *_: 5e10)
     monkeypatch.setattr(doctor, "measure_peak", lambda *_: 1e11)
+    monkeypatch.setattr(doctor, "native_precision", lambda _: ("fp32", ""))  # whatever this CPU can
     monkeypatch.setenv("OMP_SECRET", str(Path.home() / "x"))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)  # and then it fails
     monkeypatch.delenv("TATAR_LLM_DEVICE", raising=False)
