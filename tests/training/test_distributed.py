@@ -25,7 +25,7 @@ PLAN = Plan(
     device="cpu", precision="fp32", compile=False, threads=1, micro_batch=4, accumulation=3, total_steps=100,
     eval_interval=10, checkpoint_interval=20,
 )  # fmt: skip
-SETTINGS = [*FLAGS, "--dropout", "0", "--max_iters", "20", "--log_interval", "1", "--optimizer", "muon", "--eval_interval", "8"]
+SETTINGS = [*FLAGS, "--dropout", "0", "--max_iters", "20", "--log_interval", "1", "--optimizer", "muon", "--eval_interval", "8", "--precision", "fp32"]
 STOP_HALFWAY = """
 import os, signal, sys
 from tatar_llm.training import start, trainer
