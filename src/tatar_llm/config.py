@@ -258,7 +258,7 @@ class TrainConfig:
     patience: int = 10
     """Stop after this many validations without a better loss; 0 never stops early."""
     precision: str = "auto"
-    """auto, bf16, fp16 or fp32."""
+    """auto, bf16, fp16 or fp32 (then Muon too works in fp32)."""
     compile: str = "auto"
     """auto, on or off: torch.compile."""
     device: str = "auto"

@@ -60,12 +60,14 @@ class Optimizer:
 def _muon(model: GPT, config: TrainConfig, betas: tuple[float, float], kind: str) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) orthogonalises the update of each matrix inside the blocks.
 
+    In bf16 where the device has it, in fp32 with `--precision fp32` (sums in another order then change no more than their last digits).
     Embedding, output layer and routers, whose rows stand for tokens or experts one by one, and the norms' gains stay with AdamW.
     """
     matrices = [p for name, p in model.blocks.named_parameters() if p.dim() >= 2 and "router" not in name]
     gains = [p for p in model.parameters() if p.dim() < 2]
     tables = [p for p in model.parameters() if p.dim() >= 2 and all(p is not m for m in matrices)]
-    dtype = torch.float32 if kind == "mps" or (kind == "cpu" and not cpu_has_bf16()) else torch.bfloat16
+    without_bf16 = kind == "mps" or (kind == "cpu" and not cpu_has_bf16())
+    dtype = torch.float32 if without_bf16 or config.precision == "fp32" else torch.bfloat16
     muon = Muon(matrices, lr=config.muon_rate, weight_decay=config.weight_decay, dtype=dtype)
     adamw = torch.optim.AdamW(
         tables + gains, lr=config.learning_rate, betas=betas, weight_decay=0.0, fused=kind in ("cpu", "cuda")
