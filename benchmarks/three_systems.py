@@ -66,7 +66,6 @@ def one_run(job: dict) -> dict:
 def ours(job: dict, config, train, part) -> tuple[float, int, int, float]:
     """tatar-llm's trainer with the settings of `tatar-llm`, `seed` or AdamW at a rate."""
     from tatar_llm.config import TrainConfig
-    from tatar_llm.device import choose_execution
     from tatar_llm.model import GPT
     from tatar_llm.training.batches import Batches
     from tatar_llm.training.planner import Plan, autocast_dtype, timed_settings
@@ -85,22 +84,20 @@ def ours(job: dict, config, train, part) -> tuple[float, int, int, float]:
         if job["system"].startswith("adamw"):
             rate = float(job["system"].split()[1])
             settings = dataclasses.replace(settings, optimizer="adamw", learning_rate=rate)
-    precision = choose_execution("cpu").precision
     plan = Plan(
-        device="cpu", precision=precision, compile=False, threads=job["threads"], micro_batch=micro, accumulation=accumulation,
+        device="cpu", precision=job["precision"], compile=False, threads=job["threads"], micro_batch=micro, accumulation=accumulation,
         total_steps=settings.max_iters, eval_interval=10**9, checkpoint_interval=10**9, seconds=job["minutes"] * 60,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(Run(Path(folder)), GPT(config), settings, plan, Batches(train, config.block_size, job["seed"]),
                           dataclasses.replace(part, inputs=part.inputs[:1], targets=part.targets[:1]), 7.0, {})  # fmt: skip
         trainer.fit()
-    result = score(trainer.model, part, 8, autocast_dtype(precision))
+    result = score(trainer.model, part, 8, autocast_dtype(job["precision"]))
     return result.nats, trainer.step * trainer.tokens_per_step, config.parameters(), trainer.clock.in_steps
 
 
 def a_run(job: dict, config, train, part) -> tuple[float, int, int, float]:
     """What `tatar-llm train` left in a run's folder: nothing is trained here."""
-    from tatar_llm.device import choose_execution
     from tatar_llm.model import load_model
     from tatar_llm.training.planner import autocast_dtype
     from tatar_llm.training.validation import score
@@ -108,7 +105,7 @@ def a_run(job: dict, config, train, part) -> tuple[float, int, int, float]:
     folder = Path(job["system"].removeprefix("run "))
     model, _ = load_model(folder / "best_model.pt", "cpu")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    result = score(model, part, 8, autocast_dtype(choose_execution("cpu").precision))
+    result = score(model, part, 8, autocast_dtype(job["precision"]))
     return result.nats, max(row.get("tokens", 0) for row in rows), model.parameter_count(), max(row.get("seconds", 0) for row in rows)
 
 
@@ -117,7 +114,6 @@ def gpt2(job: dict, config, train, part) -> tuple[float, int, int, float]:
     import torch
     import transformers
 
-    from tatar_llm.device import choose_execution
     from tatar_llm.training.batches import Batches
 
     transformers.logging.set_verbosity_error()
@@ -127,7 +123,7 @@ def gpt2(job: dict, config, train, part) -> tuple[float, int, int, float]:
             n_head=config.n_head, bos_token_id=2, eos_token_id=3,
         )
     )  # fmt: skip
-    per_step, bf16 = 8 * config.block_size, choose_execution("cpu").precision == "bf16"
+    per_step, bf16 = 8 * config.block_size, job["precision"] == "bf16"
     if job["minutes"]:
         tokens = _tokens_in(job["minutes"] * 60, model, config, bf16)
     else:
@@ -213,7 +209,9 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=[])
     args = parser.parse_args()
     systems = args.systems if not args.adamw else [f"adamw {rate:g}" for rate in ADAMW_RATES]
-    common = {"workspace": args.workspace, "size": args.size, "minutes": args.minutes, "threads": args.threads,
+    from tatar_llm.device import choose_execution
+
+    common = {"precision": choose_execution("cpu").precision, "workspace": args.workspace, "size": args.size, "minutes": args.minutes, "threads": args.threads,
               "tokens": 0 if args.minutes else args.tokens}  # fmt: skip
     jobs = [{"system": f"run {folder}", "seed": 0, **common} for folder in args.runs]
     jobs += [{"system": system, "seed": seed, **common} for seed in range(args.seeds) for system in systems]
